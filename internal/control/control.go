@@ -1,0 +1,272 @@
+// Package control is what regions agree on: a small state and the commands that
+// change it. It is pure: Apply takes a state and a command and returns the next
+// state, the same in every region. Package group replicates the commands through
+// Raft; nothing here knows how.
+//
+// A State is immutable once published: readers share it without locks.
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/antipode-io/antipode"
+)
+
+var (
+	// ErrTableExists is returned for a table whose name is taken.
+	ErrTableExists = errors.New("table exists already")
+	// ErrNoTable is returned for a table that is not in the catalog.
+	ErrNoTable = errors.New("no such table")
+	// ErrInvalid wraps a command that contradicts the state or itself.
+	ErrInvalid = errors.New("invalid command")
+)
+
+// Region is one region as the group knows it.
+type Region struct {
+	Name        antipode.Region `json:"name"`
+	Location    string          `json:"location"`              // as the spec says it
+	Witness     bool            `json:"witness,omitempty"`     // votes, keeps no tables
+	Incarnation uint32          `json:"incarnation,omitempty"` // of its journal; 0 before it first joined
+	Ended       []Ending        `json:"ended,omitempty"`       // origins that will write no more
+	RootPEM     string          `json:"root,omitempty"`        // its trust root, when told to the group
+}
+
+// Ending names the last entry of an origin per shard. Beyond it nothing counts.
+type Ending struct {
+	Incarnation uint32                    `json:"incarnation"`
+	Last        map[antipode.Shard]uint64 `json:"last"`
+}
+
+// KeyAttribute is one attribute of a table's primary key.
+type KeyAttribute struct {
+	Name string `json:"name"`
+	Type string `json:"type"` // S, N or B
+}
+
+// Table is one table as the group knows it.
+type Table struct {
+	ID        antipode.TableID   `json:"id"`
+	Name      string             `json:"name"`
+	Partition KeyAttribute       `json:"partition"`
+	Sort      *KeyAttribute      `json:"sort,omitempty"`
+	Writes    antipode.WriteMode `json:"writes"`
+	Writer    antipode.Region    `json:"writer,omitempty"` // global
+	Epoch     uint64             `json:"epoch"`            // of the writer, from 1
+	Rule      antipode.Rule      `json:"rule,omitempty"`   // local
+	Priority  []antipode.Region  `json:"priority,omitempty"`
+	HomeBy    antipode.HomeBy    `json:"home_by,omitempty"` // partitioned
+	HomeAttr  string             `json:"home_attribute,omitempty"`
+	Replicas  []antipode.Region  `json:"replicas"` // sorted
+	Created   int64              `json:"created"`  // milliseconds since the Unix epoch
+	Tags      map[string]string  `json:"tags,omitempty"`
+	RPO       string             `json:"rpo,omitempty"`
+	FromSpec  bool               `json:"from_spec,omitempty"`
+	// Options holds what only the API that made the table understands
+	// (billing mode, protection): kept and given back, never looked into.
+	Options json.RawMessage `json:"options,omitempty"`
+}
+
+// HasReplica reports whether the region keeps the table.
+func (t *Table) HasReplica(r antipode.Region) bool { return slices.Contains(t.Replicas, r) }
+
+// Shards returns the first shard of the table's set of replicas.
+func (t *Table) Shards() antipode.Shard { return antipode.ShardSet(t.Replicas) }
+
+// State is the agreed state after the entry with this index.
+type State struct {
+	Index     uint64                      `json:"index"`
+	Regions   map[antipode.Region]*Region `json:"regions"`
+	Tables    map[string]*Table           `json:"tables"`
+	NextTable antipode.TableID            `json:"next_table"` // ids below it are given out
+	byID      map[antipode.TableID]*Table
+}
+
+// NewState returns the empty state.
+func NewState() *State {
+	return &State{
+		Regions: map[antipode.Region]*Region{}, Tables: map[string]*Table{}, NextTable: 1,
+		byID: map[antipode.TableID]*Table{},
+	}
+}
+
+// TableByID returns the table with this id. A missing id below NextTable is a
+// table that was deleted; one from NextTable on is not known here yet.
+func (s *State) TableByID(id antipode.TableID) (*Table, bool) {
+	t, ok := s.byID[id]
+	return t, ok
+}
+
+// Members lists the regions that store data, sorted.
+func (s *State) Members() []antipode.Region {
+	var out []antipode.Region
+	for name, r := range s.Regions {
+		if !r.Witness {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Command is one change. Exactly one field is set.
+type Command struct {
+	PutRegion   *Region    `json:"put_region,omitempty"`
+	CreateTable *Table     `json:"create_table,omitempty"` // ID, Epoch are ignored
+	DeleteTable string     `json:"delete_table,omitempty"`
+	TagTable    *TagTable  `json:"tag_table,omitempty"`
+	Incarnate   *Incarnate `json:"incarnate,omitempty"`
+}
+
+// TagTable sets and removes tags.
+type TagTable struct {
+	Name   string            `json:"name"`
+	Set    map[string]string `json:"set,omitempty"`
+	Remove []string          `json:"remove,omitempty"`
+}
+
+// Incarnate gives a region that lost its journal a new incarnation and ends
+// the one before at what the others hold of it.
+type Incarnate struct {
+	Region antipode.Region `json:"region"`
+	Was    uint32          `json:"was"` // the incarnation that ends; 0 for none
+	Ending *Ending         `json:"ending,omitempty"`
+}
+
+// Apply returns the state after the command at this log index. A command that
+// is refused changes nothing but the index; its error goes to whoever proposed it.
+func Apply(s *State, index uint64, c Command) (*State, error) {
+	next := &State{
+		Index: index, Regions: maps.Clone(s.Regions), Tables: maps.Clone(s.Tables),
+		NextTable: s.NextTable, byID: maps.Clone(s.byID),
+	}
+	if err := next.apply(c); err != nil {
+		return s.at(index), err
+	}
+	return next, nil
+}
+
+func (s *State) at(index uint64) *State {
+	same := *s
+	same.Index = index
+	return &same
+}
+
+func (s *State) apply(c Command) error {
+	switch {
+	case c.PutRegion != nil:
+		r := *c.PutRegion
+		if old, ok := s.Regions[r.Name]; ok {
+			r.Incarnation, r.Ended = old.Incarnation, old.Ended
+		}
+		s.Regions[r.Name] = &r
+	case c.CreateTable != nil:
+		return s.createTable(*c.CreateTable)
+	case c.DeleteTable != "":
+		t, ok := s.Tables[c.DeleteTable]
+		if !ok {
+			return fmt.Errorf("delete table %s: %w", c.DeleteTable, ErrNoTable)
+		}
+		delete(s.Tables, c.DeleteTable)
+		delete(s.byID, t.ID)
+	case c.TagTable != nil:
+		return s.tagTable(*c.TagTable)
+	case c.Incarnate != nil:
+		return s.incarnate(*c.Incarnate)
+	default:
+		return fmt.Errorf("%w: no known field is set; this region may be older than the one that sent it", ErrInvalid)
+	}
+	return nil
+}
+
+func (s *State) createTable(t Table) error {
+	if _, ok := s.Tables[t.Name]; ok {
+		return fmt.Errorf("create table %s: %w", t.Name, ErrTableExists)
+	}
+	if err := s.validate(&t); err != nil {
+		return fmt.Errorf("create table %s: %w", t.Name, err)
+	}
+	t.ID, t.Epoch = s.NextTable, 1
+	slices.Sort(t.Replicas)
+	s.NextTable++
+	s.Tables[t.Name], s.byID[t.ID] = &t, &t
+	return nil
+}
+
+func (s *State) validate(t *Table) error {
+	if len(t.Replicas) == 0 {
+		return fmt.Errorf("%w: no replicas", ErrInvalid)
+	}
+	for _, r := range t.Replicas {
+		if reg, ok := s.Regions[r]; !ok || reg.Witness {
+			return fmt.Errorf("%w: replica %s is not a region that stores data", ErrInvalid, r)
+		}
+	}
+	switch t.Writes {
+	case antipode.WriteGlobal:
+		if !t.HasReplica(t.Writer) {
+			return fmt.Errorf("%w: writer %q keeps no replica of it", ErrInvalid, t.Writer)
+		}
+	case antipode.WriteLocal:
+		if !slices.Contains(antipode.Rules(), t.Rule) {
+			return fmt.Errorf("%w: a table written in local mode needs a rule", ErrInvalid)
+		}
+	case antipode.WritePartitioned:
+	default:
+		return fmt.Errorf("%w: write mode %q", ErrInvalid, t.Writes)
+	}
+	return nil
+}
+
+func (s *State) tagTable(c TagTable) error {
+	old, ok := s.Tables[c.Name]
+	if !ok {
+		return fmt.Errorf("tag table %s: %w", c.Name, ErrNoTable)
+	}
+	t := *old
+	t.Tags = maps.Clone(old.Tags)
+	if t.Tags == nil {
+		t.Tags = map[string]string{}
+	}
+	maps.Copy(t.Tags, c.Set)
+	for _, k := range c.Remove {
+		delete(t.Tags, k)
+	}
+	s.Tables[t.Name], s.byID[t.ID] = &t, &t
+	return nil
+}
+
+func (s *State) incarnate(c Incarnate) error {
+	old, ok := s.Regions[c.Region]
+	if !ok {
+		return fmt.Errorf("%w: region %s is not in the group", ErrInvalid, c.Region)
+	}
+	if old.Incarnation != c.Was {
+		return fmt.Errorf("%w: %s is at incarnation %d, not %d", ErrInvalid, c.Region, old.Incarnation, c.Was)
+	}
+	r := *old
+	r.Incarnation++
+	if c.Ending != nil {
+		r.Ended = append(slices.Clone(old.Ended), *c.Ending)
+	}
+	s.Regions[c.Region] = &r
+	return nil
+}
+
+// Encode gives the state as JSON, for a snapshot.
+func (s *State) Encode() ([]byte, error) { return json.Marshal(s) }
+
+// Decode reads what Encode wrote.
+func Decode(b []byte) (*State, error) {
+	s := NewState()
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, fmt.Errorf("decode control state: %w", err)
+	}
+	for _, t := range s.Tables {
+		s.byID[t.ID] = t
+	}
+	return s, nil
+}
