@@ -68,13 +68,20 @@ type Table struct {
 	// Options holds what only the API that made the table understands
 	// (billing mode, protection): kept and given back, never looked into.
 	Options json.RawMessage `json:"options,omitempty"`
+
+	shards antipode.Shard // of Replicas, computed once: every request asks
 }
 
 // HasReplica reports whether the region keeps the table.
 func (t *Table) HasReplica(r antipode.Region) bool { return slices.Contains(t.Replicas, r) }
 
 // Shards returns the first shard of the table's set of replicas.
-func (t *Table) Shards() antipode.Shard { return antipode.ShardSet(t.Replicas) }
+func (t *Table) Shards() antipode.Shard {
+	if t.shards == 0 {
+		return antipode.ShardSet(t.Replicas)
+	}
+	return t.shards
+}
 
 // State is the agreed state after the entry with this index.
 type State struct {
@@ -191,6 +198,7 @@ func (s *State) createTable(t Table) error {
 	}
 	t.ID, t.Epoch = s.NextTable, 1
 	slices.Sort(t.Replicas)
+	t.shards = antipode.ShardSet(t.Replicas)
 	s.NextTable++
 	s.Tables[t.Name], s.byID[t.ID] = &t, &t
 	return nil
@@ -266,6 +274,7 @@ func Decode(b []byte) (*State, error) {
 		return nil, fmt.Errorf("decode control state: %w", err)
 	}
 	for _, t := range s.Tables {
+		t.shards = antipode.ShardSet(t.Replicas)
 		s.byID[t.ID] = t
 	}
 	return s, nil

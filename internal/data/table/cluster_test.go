@@ -1,0 +1,229 @@
+package table_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
+	"github.com/antipode-io/antipode/internal/data/table"
+	"github.com/antipode-io/antipode/internal/engine"
+	"github.com/antipode-io/antipode/internal/engine/pebblekv"
+	"github.com/antipode-io/antipode/internal/hlc"
+	"github.com/antipode-io/antipode/internal/replica/journal"
+	"github.com/antipode-io/antipode/internal/replica/ship"
+)
+
+var crashed = vfs.CrashCloneCfg{}
+
+var errCut = errors.New("link is cut")
+
+// cluster is some regions in one process whose journals are exchanged by hand,
+// so that a test decides what arrives when.
+type cluster struct {
+	t       *testing.T
+	state   *control.State
+	regions map[antipode.Region]*region
+	cut     map[[2]antipode.Region]bool
+	wall    time.Time
+}
+
+type region struct {
+	name  antipode.Region
+	fs    *vfs.MemFS
+	store engine.Store
+	log   *journal.Journal
+	ts    *table.Tables
+	ship  *ship.Ship
+}
+
+func newCluster(t *testing.T, names ...antipode.Region) *cluster {
+	t.Helper()
+	c := &cluster{
+		t: t, state: control.NewState(), regions: map[antipode.Region]*region{},
+		cut: map[[2]antipode.Region]bool{}, wall: time.UnixMilli(1_700_000_000_000),
+	}
+	for i, n := range names {
+		c.apply(control.Command{PutRegion: &control.Region{Name: n}})
+		_ = i
+	}
+	for _, n := range names {
+		c.start(n, vfs.NewCrashableMem())
+	}
+	return c
+}
+
+func (c *cluster) apply(cmd control.Command) {
+	c.t.Helper()
+	next, err := control.Apply(c.state, c.state.Index+1, cmd)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.state = next
+}
+
+func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
+	c.t.Helper()
+	store, err := pebblekv.Open(pebblekv.Config{FS: fs, Dir: "data"})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	log, err := journal.Open(journal.Config{Store: store, Origin: antipode.Origin{Region: name, Incarnation: 1}})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	clock, err := hlc.New(hlc.Config{Wall: func() time.Time { return c.wall }})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r := &region{name: name, fs: fs, store: store, log: log}
+	r.ts = table.New(table.Config{
+		Self: name, Store: store, Journal: log, Clock: clock, Catalog: func() *control.State { return c.state },
+		Call: func(ctx context.Context, to antipode.Region, method string, body []byte) ([]byte, error) {
+			if c.cut[[2]antipode.Region{name, to}] || c.cut[[2]antipode.Region{to, name}] {
+				return nil, errCut
+			}
+			out, err := c.regions[to].ts.Handlers()[method](ctx, name, body)
+			if err == nil {
+				c.exchange() // what was written there arrives before the answer
+			}
+			return out, err
+		},
+		NotSent: func(err error) bool { return errors.Is(err, errCut) },
+		Compile: compile, Timeout: time.Second, AdaptDwell: time.Second,
+	})
+	r.ship = ship.New(ship.Config{
+		Journal: log, Members: r.ts.Members, Known: r.ts.Known, Stripes: 1,
+		Session: func(txn *journal.Txn) ship.Session { return r.ts.Session(txn) },
+		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(c.wall.UnixMilli(), 0) },
+	})
+	c.regions[name] = r
+	c.t.Cleanup(func() { _ = store.Close() })
+}
+
+// exchange carries everything that can be carried over links that are not cut.
+func (c *cluster) exchange() {
+	c.t.Helper()
+	names := make([]antipode.Region, 0, len(c.regions))
+	for n := range c.regions {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	for range 2 * len(names) {
+		for _, from := range names {
+			for _, to := range names {
+				if from != to && !c.cut[[2]antipode.Region{from, to}] {
+					c.carry(from, to)
+				}
+			}
+		}
+	}
+}
+
+func (c *cluster) carry(from, to antipode.Region) {
+	c.t.Helper()
+	x, err := c.regions[from].ship.NewSender(to, 0)
+	check(c.t, err)
+	defer x.Close()
+	r, err := c.regions[to].ship.NewReceiver(from)
+	check(c.t, err)
+	defer r.Close()
+	frame, err := x.Hello()
+	check(c.t, err)
+	for frame != nil {
+		reply, commits, err := r.Receive(frame)
+		check(c.t, err)
+		for _, k := range commits {
+			check(c.t, k.Wait())
+		}
+		if reply != nil {
+			check(c.t, x.Receive(reply))
+		}
+		acks, err := r.Ack()
+		check(c.t, err)
+		for _, a := range acks {
+			check(c.t, x.Receive(a))
+		}
+		frame, err = x.Next()
+		check(c.t, err)
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// put is the Op of these tests: it sets the body, appends to it, deletes, or
+// refuses.
+type put string
+
+func (p put) Decide(old []byte) (table.Decision, error) {
+	verb, arg, _ := strings.Cut(string(p), " ")
+	switch verb {
+	case "put":
+		return table.Decision{Body: []byte(arg)}, nil
+	case "append":
+		return table.Decision{Body: append(slices.Clone(old), arg...)}, nil
+	case "delete":
+		return table.Decision{Delete: true}, nil
+	case "create":
+		if old != nil {
+			return table.Decision{}, &table.Error{Code: "ConditionalCheckFailedException", Message: "exists", Item: old}
+		}
+		return table.Decision{Body: []byte(arg)}, nil
+	default:
+		return table.Decision{}, fmt.Errorf("verb %q", verb)
+	}
+}
+
+func compile(verb string, payload []byte, _ *table.TableRef) (table.Op, table.Key, error) {
+	return put(payload), table.Key{Partition: []byte(verb)}, nil
+}
+
+func (c *cluster) write(at antipode.Region, tbl, key, op string) error {
+	r := c.regions[at]
+	t, err := r.ts.Table(tbl)
+	if err != nil {
+		return err
+	}
+	_, err = r.ts.Write(context.Background(), table.WriteRequest{
+		Table: t, Key: table.Key{Partition: []byte(key)}, Op: put(op), Verb: key, Payload: []byte(op),
+	})
+	return err
+}
+
+func (c *cluster) read(at antipode.Region, tbl, key string, consistent bool) string {
+	c.t.Helper()
+	r := c.regions[at]
+	t, err := r.ts.Table(tbl)
+	check(c.t, err)
+	b, err := r.ts.Get(context.Background(), t, table.Key{Partition: []byte(key)}, consistent, nil)
+	check(c.t, err)
+	return string(b)
+}
+
+func (c *cluster) collisions(at antipode.Region, tbl string) (out []string) {
+	c.t.Helper()
+	r := c.regions[at]
+	t, err := r.ts.Table(tbl)
+	check(c.t, err)
+	check(c.t, r.ts.Collisions(t, func(k table.Collision) bool {
+		var vs []string
+		for _, v := range k.Record.Versions {
+			vs = append(vs, string(v.Body))
+		}
+		out = append(out, fmt.Sprintf("%s: %s -> %s final=%v", k.Key.Partition, strings.Join(vs, " "), k.Record.Versions[k.Record.Visible].Body, k.Final))
+		return true
+	}))
+	return out
+}

@@ -1,0 +1,211 @@
+package table
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/engine"
+	"github.com/antipode-io/antipode/internal/replica/collision"
+)
+
+// Get appends the item to dst and returns it, or nil where there is none. A
+// consistent read is answered by the region that accepts the item's writes.
+func (ts *Tables) Get(ctx context.Context, t *TableRef, key Key, consistent bool, dst []byte) ([]byte, error) {
+	p := locate(t, key)
+	if consistent {
+		switch t.Writes {
+		case antipode.WriteGlobal:
+			if t.Writer != ts.cfg.Self {
+				return ts.getFrom(ctx, t, p, t.Writer, dst)
+			}
+		case antipode.WritePartitioned:
+			return ts.getFromHome(ctx, t, p, dst)
+		case antipode.WriteLocal: // as in DynamoDB global tables: this region's latest
+		}
+	}
+	return ts.getHere(ctx, t, p, dst)
+}
+
+func (ts *Tables) getHere(ctx context.Context, t *TableRef, p place, dst []byte) ([]byte, error) {
+	row, err := ts.cfg.Store.Get(nil, p.item)
+	if errors.Is(err, engine.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", t.Name, err)
+	}
+	v, seq, err := ts.see(t, row)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", t.Name, err)
+	}
+	if err := ts.cfg.Journal.Shard(p.shard).WaitDurable(ctx, seq); err != nil {
+		return nil, fmt.Errorf("read %s: %w", t.Name, err)
+	}
+	if v.Delete {
+		return nil, nil
+	}
+	return append(dst, v.Body...), nil
+}
+
+// see returns the visible version of a row and the own sequence that showing it
+// leans on.
+func (ts *Tables) see(t *TableRef, row []byte) (collision.Version, uint64, error) {
+	v, single, err := collision.DecodeSingle(row)
+	if err != nil {
+		return v, 0, fmt.Errorf("%w: %w", engine.ErrCorrupt, err)
+	}
+	if single {
+		if v.Dot.Origin == ts.origin {
+			return v, v.Dot.Seq, nil
+		}
+		return v, 0, nil
+	}
+	all, err := collision.DecodeItem(row)
+	if err != nil {
+		return v, 0, fmt.Errorf("%w: %w", engine.ErrCorrupt, err)
+	}
+	v, _ = collision.Visible(all, t.Rule, t.Priority)
+	return v, ts.ownSeq(all), nil
+}
+
+// bounds returns the rows that a range covers.
+func bounds(r *RangeRequest) (lower, upper []byte) {
+	if r.Partition == nil {
+		lower = tablePrefix(prefixItem, r.Table.ID)
+		upper = after(lower)
+		if r.Segments > 1 {
+			width := uint64(1<<32) / uint64(r.Segments)
+			table := lower
+			lower = binary.BigEndian.AppendUint32(bytes.Clone(table), uint32(width*uint64(r.Segment)))
+			if r.Segment < r.Segments-1 {
+				upper = binary.BigEndian.AppendUint32(bytes.Clone(table), uint32(width*uint64(r.Segment+1)))
+			}
+		}
+		return lower, upper
+	}
+	partition := locate(r.Table, Key{Partition: r.Partition}).item
+	lower = append(bytes.Clone(partition), r.Lower...)
+	if r.Upper != nil {
+		return lower, append(bytes.Clone(partition), r.Upper...)
+	}
+	return lower, after(partition)
+}
+
+// Range visits items in the order of their keys.
+func (ts *Tables) Range(ctx context.Context, r RangeRequest, visit Visit) error {
+	if r.Consistent {
+		if err := ts.catchUp(ctx, &r); err != nil {
+			return fmt.Errorf("read %s: %w", r.Table.Name, err)
+		}
+	}
+	lower, upper := bounds(&r)
+	if r.After != nil {
+		last := locate(r.Table, *r.After).item
+		switch {
+		case r.Reverse && (upper == nil || bytes.Compare(last, upper) < 0):
+			upper = last
+		case !r.Reverse && bytes.Compare(last, lower) >= 0:
+			lower = append(last, 0)
+		}
+	}
+	if upper != nil && bytes.Compare(lower, upper) >= 0 {
+		return nil
+	}
+	it, err := ts.cfg.Store.Iterate(lower, upper)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", r.Table.Name, err)
+	}
+	err = ts.walk(ctx, &r, it, visit)
+	if closeErr := it.Close(); err == nil && closeErr != nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", r.Table.Name, err)
+	}
+	return nil
+}
+
+func (ts *Tables) walk(ctx context.Context, r *RangeRequest, it engine.Iterator, visit Visit) error {
+	start, step := it.First, it.Next
+	if r.Reverse {
+		start, step = it.Last, it.Prev
+	}
+	for ok := start(); ok; ok = step() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		v, seq, err := ts.see(r.Table, it.Value())
+		if err != nil {
+			return err
+		}
+		row := it.Key()
+		if len(row) < itemHeader {
+			return fmt.Errorf("%w: item row %x", engine.ErrCorrupt, row)
+		}
+		if seq > 0 {
+			if err := ts.cfg.Journal.Shard(shardOfRow(r.Table, row)).WaitDurable(ctx, seq); err != nil {
+				return err
+			}
+		}
+		if v.Delete {
+			continue
+		}
+		key, err := splitKey(row[itemHeader:])
+		if err != nil {
+			return err
+		}
+		more, err := visit(key, v.Body)
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// shardOfRow reads the shard off an item's row: the hash's upper bits are in it.
+func shardOfRow(t *TableRef, row []byte) antipode.Shard {
+	upper := binary.BigEndian.Uint32(row[5:])
+	return t.Shards() | antipode.Shard(upper/(1<<32/antipode.ShardsPerSet))
+}
+
+// catchUp makes a local read consistent: it asks every region that may accept
+// writes to the range how far it is, and waits until all of that is applied here.
+func (ts *Tables) catchUp(ctx context.Context, r *RangeRequest) error {
+	var regions []antipode.Region
+	switch r.Table.Writes {
+	case antipode.WriteGlobal:
+		regions = []antipode.Region{r.Table.Writer}
+	case antipode.WritePartitioned:
+		regions = r.Table.Replicas
+	case antipode.WriteLocal:
+	}
+	shards := make([]antipode.Shard, 0, antipode.ShardsPerSet)
+	if r.Partition != nil {
+		shards = append(shards, locate(r.Table, Key{Partition: r.Partition}).shard)
+	} else {
+		for i := range antipode.ShardsPerSet {
+			shards = append(shards, r.Table.Shards()|antipode.Shard(i))
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
+	defer cancel()
+	for _, region := range regions {
+		if region == ts.cfg.Self {
+			continue
+		}
+		marks, err := ts.askFrontier(ctx, region, shards)
+		if err != nil {
+			return err
+		}
+		for i, f := range marks {
+			if err := ts.cfg.Journal.WaitCovers(ctx, shards[i], f); err != nil {
+				return fmt.Errorf("%w: what %s wrote has not arrived here in time; read without ConsistentRead, or try again", ErrUnavailable, region)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,313 @@
+// Package table keeps tables: it decides which region accepts a write, evaluates
+// it while the item is held, and commits item and journal entry in one batch. It
+// applies what other regions wrote, and answers reads.
+//
+// A write that was acknowledged is durable here. A read never shows a write of
+// this region that is not durable yet: it waits for it, so that nothing seen can
+// vanish in a crash. All methods of Tables may be called concurrently. It owns no
+// goroutine; whoever opened the store closes it, after the last call returned.
+package table
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
+	"github.com/antipode-io/antipode/internal/engine"
+	"github.com/antipode-io/antipode/internal/hlc"
+	"github.com/antipode-io/antipode/internal/replica/collision"
+	"github.com/antipode-io/antipode/internal/replica/journal"
+)
+
+// Config is what Tables need.
+type Config struct {
+	Self    antipode.Region
+	Store   engine.Store
+	Journal *journal.Journal
+	Clock   *hlc.Clock
+	// Catalog returns the agreed state as known here.
+	Catalog func() *control.State
+	// Call asks another region; see Handlers for the methods. Nil: there is none.
+	Call func(ctx context.Context, to antipode.Region, method string, body []byte) ([]byte, error)
+	// NotSent reports whether an error of Call means that the other region has
+	// not seen the request. Nil: never.
+	NotSent func(error) bool
+	// Compile makes the Op of a forwarded request again.
+	Compile func(verb string, payload []byte, t *TableRef) (Op, Key, error)
+	// Timeout bounds a request that needs another region. Default 5 s, less a
+	// margin so that the client hears of it within 5 s.
+	Timeout time.Duration
+	// Retention is how long journal entries are kept after they are stable.
+	// Default 24 h.
+	Retention time.Duration
+	// AdaptAfter is how many writes in a row from one other region move an
+	// item's home there, and AdaptDwell how long an item stays at least.
+	// Defaults 8 and 10 s; AdaptAfter < 0 never moves.
+	AdaptAfter int
+	AdaptDwell time.Duration
+	Logger     *slog.Logger
+}
+
+// Tables serves all tables of one region.
+type Tables struct {
+	cfg    Config
+	origin antipode.Origin
+	adapt  adaptation
+
+	counts countCache
+	gc     sweeper
+
+	mu      sync.Mutex // guards members
+	members map[antipode.Shard][]antipode.Region
+}
+
+var _ Service = (*Tables)(nil)
+
+// New returns the tables over an open store and journal.
+func New(cfg Config) *Tables {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 4500 * time.Millisecond
+	}
+	if cfg.Retention == 0 {
+		cfg.Retention = 24 * time.Hour
+	}
+	if cfg.AdaptAfter == 0 {
+		cfg.AdaptAfter = 8
+	}
+	if cfg.AdaptDwell == 0 {
+		cfg.AdaptDwell = 10 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Tables{
+		cfg: cfg, origin: cfg.Journal.Origin(),
+		members: make(map[antipode.Shard][]antipode.Region),
+	}
+}
+
+// Table finds a table that keeps a replica here.
+func (ts *Tables) Table(name string) (*TableRef, error) {
+	t, ok := ts.cfg.Catalog().Tables[name]
+	if !ok || !t.HasReplica(ts.cfg.Self) {
+		return nil, fmt.Errorf("table %s: %w", name, ErrNoTable)
+	}
+	return t, nil
+}
+
+// Members returns the regions that share the shard, or none where no table of
+// that set of replicas is known here.
+func (ts *Tables) Members(shard antipode.Shard) []antipode.Region {
+	set := shard.Set()
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if m := ts.members[set]; m != nil {
+		return m
+	}
+	for _, t := range ts.cfg.Catalog().Tables {
+		if t.Shards() == set {
+			ts.members[set] = t.Replicas
+			return t.Replicas
+		}
+	}
+	return nil
+}
+
+// Write decides who accepts the write and sees it through.
+func (ts *Tables) Write(ctx context.Context, w WriteRequest) (WriteResult, error) {
+	switch w.Table.Writes {
+	case antipode.WriteGlobal:
+		if w.Table.Writer != ts.cfg.Self {
+			return ts.forwardToWriter(ctx, w)
+		}
+	case antipode.WritePartitioned:
+		return ts.writePartitioned(ctx, w)
+	case antipode.WriteLocal:
+	}
+	return ts.commit(ctx, locate(w.Table, w.Key), &w, terms{})
+}
+
+// terms are the conditions under which a write is accepted here.
+type terms struct {
+	from    antipode.Region // the region that forwarded it
+	request []byte
+	home    antipode.Region // partitioned: the item is born with, or belongs to, this home
+	// held is asked inside the critical section whether the item may still be
+	// written here, given what is there (nil for nothing).
+	held func(there *collision.Version) error
+}
+
+// commit evaluates and commits a write here.
+func (ts *Tables) commit(ctx context.Context, p place, w *WriteRequest, m terms) (WriteResult, error) {
+	if err := ts.cfg.Clock.Check(); err != nil {
+		return WriteResult{}, fmt.Errorf("write to %s: %w", w.Table.Name, err)
+	}
+	sh := ts.cfg.Journal.Shard(p.shard)
+	sh.Lock()
+	res, c, leansOn, err := ts.decide(sh, p, w, m)
+	sh.Unlock()
+	if c != nil {
+		if err := c.Wait(); err != nil {
+			return WriteResult{}, fmt.Errorf("write to %s: %w", w.Table.Name, err)
+		}
+		return res, nil
+	}
+	// Nothing was written, but the answer tells of what was there: it must not
+	// vanish either.
+	if waitErr := sh.WaitDurable(ctx, leansOn); waitErr != nil {
+		return WriteResult{}, errors.Join(err, waitErr)
+	}
+	return res, err
+}
+
+// decide runs in the shard's critical section. It returns the commit to wait
+// for, or, where nothing is written, the own sequence that the answer leans on.
+func (ts *Tables) decide(sh *journal.Shard, p place, w *WriteRequest, m terms) (res WriteResult, c *journal.Commit, leansOn uint64, err error) {
+	if cur, ok := ts.cfg.Catalog().TableByID(w.Table.ID); !ok || cur.Writer != w.Table.Writer {
+		return res, nil, 0, fmt.Errorf("write to %s: it was deleted or changed a moment ago: %w", w.Table.Name, ErrNoTable)
+	}
+	siblings, err := ts.load(p.item)
+	if err != nil {
+		return res, nil, 0, fmt.Errorf("write to %s: %w", w.Table.Name, err)
+	}
+	leansOn = ts.ownSeq(siblings)
+	there, ok := collision.Visible(siblings, w.Table.Rule, w.Table.Priority)
+	var old []byte
+	var was *collision.Version
+	if ok {
+		was = &there
+		if !there.Delete {
+			old = there.Body
+		}
+	}
+	if m.held != nil {
+		if err := m.held(was); err != nil {
+			return res, nil, leansOn, err
+		}
+	}
+	d, err := w.Op.Decide(old)
+	if err != nil {
+		return res, nil, leansOn, err
+	}
+	if w.WantOld {
+		res.Old = old
+	}
+	if d.Delete && old == nil {
+		d.Keep = true // there is nothing to delete: what wasn't seen can't be removed
+	}
+	if d.Keep {
+		if w.WantNew {
+			res.New = old
+		}
+		return res, nil, leansOn, nil
+	}
+	e, err := ts.entry(w, p, d, was, m)
+	if err != nil {
+		return res, nil, leansOn, err
+	}
+	if c, err = ts.append(sh, p, w.Table, e); err != nil {
+		return WriteResult{}, nil, leansOn, err
+	}
+	res.Dot = e.Dot
+	if w.WantNew {
+		res.New = d.Body
+	}
+	return res, c, 0, nil
+}
+
+func (ts *Tables) entry(w *WriteRequest, p place, d Decision, was *collision.Version, m terms) (*journal.Entry, error) {
+	stamp, err := ts.cfg.Clock.Now()
+	if err != nil {
+		return nil, fmt.Errorf("write to %s: %w", w.Table.Name, err)
+	}
+	e := &journal.Entry{
+		Stamp: stamp, Kind: journal.KindWrite, Uncertainty: ts.uncertainty(),
+		Mutation: antipode.Mutation{Table: w.Table.ID, Key: p.key, Body: d.Body, Delete: d.Delete, Home: m.home},
+		From:     m.from, Request: m.request,
+	}
+	if d.Delete {
+		e.Mutation.Body = nil
+	}
+	if w.Table.Writes == antipode.WriteGlobal {
+		e.Epoch = w.Table.Epoch
+	}
+	if was != nil {
+		e.Replaced = was.Dot
+	}
+	return e, nil
+}
+
+func (ts *Tables) uncertainty() uint32 {
+	return uint32(min(ts.cfg.Clock.Uncertainty().Milliseconds(), 1<<31))
+}
+
+// append commits an entry of this region: it replaces whatever is there, since
+// its context covers all that is applied here.
+func (ts *Tables) append(sh *journal.Shard, p place, t *TableRef, e *journal.Entry) (*journal.Commit, error) {
+	txn := sh.Begin(ts.cfg.Store.NewBatch())
+	txn.Append(e)
+	v := versionOf(e)
+	txn.Batch().Set(p.item, collision.AppendItem(nil, []collision.Version{v}))
+	if t.Writes == antipode.WriteLocal {
+		txn.Batch().Set(historyKey(t.ID, p.key, e.Dot), nil)
+	}
+	if t.Writes == antipode.WritePartitioned && !v.Delete && arbiterOf(t, p.key) == ts.cfg.Self {
+		txn.Batch().Delete(keyed(prefixGrant, t.ID, p.key))
+	}
+	c, err := txn.Commit()
+	if err != nil {
+		return nil, fmt.Errorf("write to %s: %w", t.Name, err)
+	}
+	return c, nil
+}
+
+func versionOf(e *journal.Entry) collision.Version {
+	return collision.Version{
+		Dot: e.Dot, Stamp: e.Stamp, Epoch: e.Epoch, Delete: e.Mutation.Delete,
+		Home: e.Mutation.Home, Body: e.Mutation.Body,
+	}
+}
+
+// load reads an item's siblings: none where it is unknown.
+func (ts *Tables) load(item []byte) ([]collision.Version, error) {
+	row, err := ts.cfg.Store.Get(nil, item)
+	if errors.Is(err, engine.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read item: %w", err)
+	}
+	v, single, err := collision.DecodeSingle(row)
+	if single {
+		return []collision.Version{v}, nil
+	}
+	if err == nil {
+		var all []collision.Version
+		if all, err = collision.DecodeItem(row); err == nil {
+			return all, nil
+		}
+	}
+	return nil, fmt.Errorf("read item %x: %w: %w", item, engine.ErrCorrupt, err)
+}
+
+// ownSeq returns the highest sequence among versions written here.
+func (ts *Tables) ownSeq(siblings []collision.Version) (seq uint64) {
+	for _, s := range siblings {
+		if s.Dot.Origin == ts.origin {
+			seq = max(seq, s.Dot.Seq)
+		}
+	}
+	return seq
+}
+
+func newRequestID() []byte {
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never returns an error
+	return id
+}

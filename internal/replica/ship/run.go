@@ -1,0 +1,295 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/link"
+	"github.com/antipode-io/antipode/internal/replica/journal"
+)
+
+// Links is what a Runner needs of the connections between regions.
+type Links interface {
+	Peers() []antipode.Region
+	Dial(ctx context.Context, to antipode.Region, kind link.Kind) (net.Conn, error)
+	HandleConn(kind link.Kind, h link.ConnHandler)
+}
+
+// How a runner behaves in time.
+const (
+	heartbeatEvery = 250 * time.Millisecond
+	ackEvery       = 10 * time.Millisecond
+	helloTimeout   = 15 * time.Second
+	backoffMin     = 50 * time.Millisecond
+	backoffMax     = 2 * time.Second
+	// commitsAhead bounds the transactions of one connection that are visible
+	// and not yet durable.
+	commitsAhead = 256
+)
+
+// Runner drives a Ship over links.
+type Runner struct {
+	ship  *Ship
+	links Links
+	// fatal is told of what no retry can mend: see Run.
+	fatal func(error)
+}
+
+// NewRunner returns a runner. fatal is told when ErrForgotten is met, when the
+// store fails, or when a journal has forked; it must not block.
+func NewRunner(s *Ship, links Links, fatal func(error)) *Runner {
+	return &Runner{ship: s, links: links, fatal: fatal}
+}
+
+// Run keeps a connection per peer and stripe, serves the peers' own, and
+// returns when ctx ends, after everything it started has ended.
+func (r *Runner) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	var serving sync.WaitGroup
+	r.links.HandleConn(link.KindJournal, func(connCtx context.Context, from antipode.Region, conn net.Conn) {
+		serving.Add(1)
+		defer serving.Done()
+		if ctx.Err() != nil {
+			return
+		}
+		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+		defer stop()
+		r.report(r.receive(connCtx, from, conn), from)
+	})
+	for _, peer := range r.links.Peers() {
+		for stripe := range r.ship.cfg.Stripes {
+			wg.Go(func() { r.keepSending(ctx, peer, stripe) })
+		}
+	}
+	wg.Wait()
+	<-ctx.Done()
+	serving.Wait()
+}
+
+func (r *Runner) keepSending(ctx context.Context, peer antipode.Region, stripe int) {
+	backoff := backoffMin
+	for ctx.Err() == nil {
+		began := time.NewTimer(backoffMax)
+		err := r.send(ctx, peer, stripe)
+		if ctx.Err() != nil {
+			began.Stop()
+			return
+		}
+		r.report(err, peer)
+		if !began.Stop() {
+			backoff = backoffMin // it held for a while: try again at once
+		}
+		select {
+		case <-time.After(backoff/2 + rand.N(backoff)): //nolint:gosec // jitter, nothing secret
+		case <-ctx.Done():
+		}
+		backoff = min(2*backoff, backoffMax)
+	}
+}
+
+func (r *Runner) report(err error, peer antipode.Region) {
+	switch {
+	case err == nil, errors.Is(err, context.Canceled):
+	case errors.Is(err, ErrForgotten), errors.Is(err, errStore):
+		r.fatal(err)
+	case errors.Is(err, ErrProtocol), errors.Is(err, ErrTooOld), errors.Is(err, journal.ErrForked):
+		r.ship.cfg.Logger.Error("journal connection", "peer", string(peer), "error", err)
+	default:
+		r.ship.cfg.Logger.Debug("journal connection ended", "peer", string(peer), "error", err)
+	}
+}
+
+// errStore marks what this member's own store said.
+var errStore = errors.New("applied entries could not be stored")
+
+// send runs one connection as its sender.
+func (r *Runner) send(ctx context.Context, peer antipode.Region, stripe int) error {
+	conn, err := r.links.Dial(ctx, peer, link.KindJournal)
+	if err != nil {
+		return err
+	}
+	x, err := r.ship.NewSender(peer, stripe)
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	defer x.Close()
+	first, err := x.Hello()
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	_ = conn.SetDeadline(time.Now().Add(helloTimeout)) //nolint:forbidigo // a deadline is a timer
+	if _, err := conn.Write(first); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	welcome, err := readFrame(conn)
+	if err == nil {
+		err = x.Receive(welcome)
+	}
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	_ = conn.SetDeadline(time.Time{})
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer func() { _ = conn.Close() }()
+	sub := r.ship.cfg.Journal.Subscribe(func(id antipode.Shard) bool { return r.ship.stripeOf(id) == stripe })
+	defer r.ship.cfg.Journal.Unsubscribe(sub)
+	wg.Go(func() {
+		for {
+			frame, err := readFrame(conn)
+			if err == nil {
+				err = x.Receive(frame)
+			}
+			if err != nil {
+				cancel(err)
+				return
+			}
+			if frame[0] == frameRewind || frame[0] == frameAck {
+				select { // there may be something to send again, or to relay now
+				case sub.C <- struct{}{}:
+				default:
+				}
+			}
+		}
+	})
+	err = r.pump(ctx, conn, x, sub)
+	cancel(err)
+	return context.Cause(ctx)
+}
+
+// pump writes what there is to send until ctx ends.
+func (r *Runner) pump(ctx context.Context, conn net.Conn, x *Sender, sub *journal.Subscription) error {
+	beat := time.NewTicker(heartbeatEvery)
+	defer beat.Stop()
+	for {
+		frame, err := x.Next()
+		if err != nil {
+			return err
+		}
+		for frame == nil {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-beat.C:
+				frame, err = x.Heartbeat()
+			case <-sub.C:
+				frame, err = x.Next()
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if _, err := conn.Write(frame); err != nil {
+			return err
+		}
+		select {
+		case <-beat.C: // not starved by a steady stream of entries
+			frame, err := x.Heartbeat()
+			if err != nil {
+				return err
+			}
+			if _, err := conn.Write(frame); err != nil {
+				return err
+			}
+		default:
+		}
+	}
+}
+
+// receive runs one connection as its receiver.
+func (r *Runner) receive(ctx context.Context, from antipode.Region, conn net.Conn) error {
+	x, err := r.ship.NewReceiver(from)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	commits := make(chan *journal.Commit, commitsAhead)
+	var wg sync.WaitGroup
+	var write sync.Mutex // one writer of the connection at a time
+	failed := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	wg.Go(func() { r.acknowledge(ctx, x, conn, &write, commits, failed) })
+	defer wg.Wait()
+	defer close(commits)
+	defer cancel()
+	for {
+		frame, err := readFrame(conn)
+		if err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+				err = nil
+			}
+			select {
+			case err = <-failed:
+			default:
+			}
+			return err
+		}
+		reply, done, err := x.Receive(frame)
+		for _, c := range done {
+			commits <- c
+		}
+		if err != nil {
+			return err
+		}
+		if reply != nil {
+			write.Lock()
+			_, err := conn.Write(reply)
+			write.Unlock()
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// acknowledge waits for commits to become durable, in order, and tells the peer.
+// It ends when commits is closed.
+func (r *Runner) acknowledge(ctx context.Context, x *Receiver, conn net.Conn, write *sync.Mutex, commits <-chan *journal.Commit, failed chan<- error) {
+	tick := time.NewTicker(ackEvery)
+	defer tick.Stop()
+	fail := func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+		_ = conn.Close() // wakes the reader
+	}
+	for {
+		select {
+		case c, ok := <-commits:
+			if !ok {
+				return
+			}
+			if err := c.Wait(); err != nil {
+				fail(errors.Join(errStore, err))
+			}
+		case <-tick.C:
+			if ctx.Err() != nil {
+				continue // only the commits are left to wait for
+			}
+			frames, err := x.Ack()
+			if err != nil {
+				fail(err)
+			}
+			for _, f := range frames {
+				write.Lock()
+				_, err := conn.Write(f)
+				write.Unlock()
+				if err != nil {
+					_ = conn.Close()
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package ship
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/replica/journal"
+)
+
+// Sender knows what one peer lacks of one stripe.
+type Sender struct {
+	s      *Ship
+	peer   antipode.Region
+	stripe int
+	codec  *codec
+
+	mu       sync.Mutex
+	welcomed bool
+	origin   antipode.Origin                      // the peer's own
+	sent     map[antipode.Shard]antipode.Frontier // what it holds or will, once what was sent arrives
+	hears    []antipode.Region                    // whom the peer hears directly
+	turn     int                                  // where Next starts looking
+}
+
+// NewSender returns the sender of one connection. Close it.
+func (s *Ship) NewSender(peer antipode.Region, stripe int) (*Sender, error) {
+	c, err := newCodec()
+	if err != nil {
+		return nil, err
+	}
+	return &Sender{s: s, peer: peer, stripe: stripe, codec: c, sent: make(map[antipode.Shard]antipode.Frontier)}, nil
+}
+
+// Close frees what the sender holds.
+func (x *Sender) Close() { x.codec.close() }
+
+// Hello returns the first frame of the connection.
+func (x *Sender) Hello() ([]byte, error) {
+	return x.codec.sealJSON(frameHello, hello{
+		Version: protocolVersion, Origin: x.s.self.String(), Stripe: x.stripe, Stripes: x.s.cfg.Stripes,
+	})
+}
+
+// Receive takes a frame of the receiver's.
+func (x *Sender) Receive(frame []byte) error {
+	kind, payload, err := x.codec.open(frame)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case frameWelcome:
+		return x.welcome(payload)
+	case frameAck:
+		return x.ack(payload)
+	case frameRewind:
+		return x.rewind(payload)
+	default:
+		return nil // a newer peer's: nothing here depends on it
+	}
+}
+
+func (x *Sender) welcome(payload []byte) error {
+	var h holding
+	if err := openJSON(payload, &h); err != nil {
+		return err
+	}
+	if h.Version != protocolVersion {
+		return fmt.Errorf("%w: it speaks version %d, this region %d", ErrProtocol, h.Version, protocolVersion)
+	}
+	origin, err := antipode.ParseOrigin(h.Origin)
+	if err != nil || origin.Region != x.peer {
+		return fmt.Errorf("%w: %s says that it is %q", ErrProtocol, x.peer, h.Origin)
+	}
+	frontiers, err := h.frontiers()
+	if err != nil {
+		return err
+	}
+	for id, f := range frontiers {
+		if mine := x.s.cfg.Journal.Shard(id).Applied().Seq(x.s.self); f.Seq(x.s.self) > mine {
+			return fmt.Errorf("%w: %s has %d of %s in shard %s, here are %d", ErrForgotten, x.peer, f.Seq(x.s.self), x.s.self, id, mine)
+		}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.welcomed, x.origin, x.hears = true, origin, h.Hears
+	for id, f := range frontiers {
+		x.s.cfg.Journal.Shard(id).Acked(x.peer, f)
+		x.sent[id] = f
+	}
+	return nil
+}
+
+func (x *Sender) ack(payload []byte) error {
+	var h holding
+	if err := openJSON(payload, &h); err != nil {
+		return err
+	}
+	frontiers, err := h.frontiers()
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.hears = h.Hears
+	for id, f := range frontiers {
+		x.s.cfg.Journal.Shard(id).Acked(x.peer, f)
+		x.sent[id] = x.sent[id].Join(f)
+	}
+	return nil
+}
+
+func (x *Sender) rewind(payload []byte) error {
+	var r rewind
+	if err := openJSON(payload, &r); err != nil {
+		return err
+	}
+	id, err := antipode.ParseShard(r.Shard)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	origin, err := antipode.ParseOrigin(r.Origin)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	f := x.sent[id]
+	x.sent[id] = slices.DeleteFunc(f, func(m antipode.Mark) bool { return m.Origin == origin }).With(origin, r.Seq)
+	return nil
+}
+
+// sendsLocked reports whether the peer is to be sent this origin's entries.
+func (x *Sender) sendsLocked(o antipode.Origin) bool {
+	switch {
+	case o == x.origin:
+		return false // its own
+	case o.Region == x.s.self.Region, o.Region == x.peer:
+		return true // ours; or the peer's from before it lost its disk
+	default:
+		return !slices.Contains(x.hears, o.Region)
+	}
+}
+
+// Next returns the next frame of entries, or nil when the peer lacks nothing
+// that this member can send it.
+func (x *Sender) Next() ([]byte, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.welcomed {
+		return nil, nil
+	}
+	shards := x.s.shards(x.peer, x.stripe)
+	var payload []byte
+	for i := range shards {
+		sh := shards[(x.turn+i)%len(shards)]
+		var err error
+		if payload, err = x.gatherLocked(payload, sh); err != nil {
+			return nil, err
+		}
+		if len(payload) >= x.s.cfg.FrameBytes {
+			x.turn = (x.turn + i + 1) % len(shards)
+			break
+		}
+	}
+	if payload == nil {
+		return nil, nil
+	}
+	return x.codec.seal(frameEntries, payload), nil
+}
+
+func (x *Sender) gatherLocked(payload []byte, sh *journal.Shard) ([]byte, error) {
+	id := sh.ID()
+	for _, m := range sh.Durable() {
+		from := x.sent[id].Seq(m.Origin)
+		if from >= m.Seq || !x.sendsLocked(m.Origin) {
+			continue
+		}
+		last := from
+		err := x.s.cfg.Journal.Read(id, m.Origin, from, m.Seq, func(seq uint64, raw []byte) bool {
+			if seq != last+1 {
+				return false
+			}
+			last = seq
+			payload = binary.AppendUvarint(payload, uint64(len(raw)))
+			payload = append(payload, raw...)
+			return len(payload) < x.s.cfg.FrameBytes
+		})
+		if err != nil {
+			return nil, err
+		}
+		if last == from {
+			// What the peer lacks was cut off here: it needs a copy of the items.
+			return payload, fmt.Errorf("%w: %s lacks entries of %s after %d in shard %s, which were cut off here; it has to be given a fresh copy",
+				ErrTooOld, x.peer, m.Origin, from, id)
+		}
+		x.sent[id] = x.sent[id].With(m.Origin, last)
+		if len(payload) >= x.s.cfg.FrameBytes {
+			break
+		}
+	}
+	return payload, nil
+}
+
+// Heartbeat returns a frame that tells the peer how far this member is.
+func (x *Sender) Heartbeat() ([]byte, error) {
+	beat := heartbeat{Stamp: x.s.cfg.Stamp(), Seqs: make(map[antipode.Shard]uint64)}
+	for _, sh := range x.s.shards(x.peer, x.stripe) {
+		if n := sh.DurableSeq(x.s.self); n > 0 {
+			beat.Seqs[sh.ID()] = n
+		}
+	}
+	return x.codec.sealJSON(frameHeartbeat, beat)
+}
