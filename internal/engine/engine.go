@@ -49,6 +49,7 @@ type Iterator interface {
 type Batch interface {
 	Set(key, value []byte)
 	Delete(key []byte)
+	// DeleteRange deletes the keys in [lower, upper). An empty range deletes nothing.
 	DeleteRange(lower, upper []byte)
 	// Len returns the size of the batch in bytes.
 	Len() int
@@ -68,7 +69,8 @@ type Store interface {
 	Reader
 	NewBatch() Batch
 	// Apply makes the batch visible and starts making it durable. The batch is
-	// the store's from then on.
+	// the store's from then on, also when Apply fails. Waiting for an empty batch
+	// waits for all batches before it.
 	Apply(b Batch) (Commit, error)
 	// Snapshot returns a consistent view; close it.
 	Snapshot() Snapshot

@@ -88,18 +88,17 @@ func Beats(a, b Version, rule antipode.Rule, priority []antipode.Region) bool {
 	case antipode.RuleFirstWriter:
 		return Compare(a, b) < 0
 	case antipode.RuleRegionPriority:
-		if a.Dot.Origin.Region != b.Dot.Origin.Region {
-			ra, rb := rank(a.Dot.Origin.Region, priority), rank(b.Dot.Origin.Region, priority)
-			if ra != rb {
-				return ra < rb
-			}
+		if ra, rb := rank(a, priority), rank(b, priority); ra != rb {
+			return ra < rb
 		}
+		return Compare(a, b) > 0
+	default: // RuleLastWriter
+		return Compare(a, b) > 0
 	}
-	return Compare(a, b) > 0
 }
 
-func rank(r antipode.Region, priority []antipode.Region) int {
-	if i := slices.Index(priority, r); i >= 0 {
+func rank(v Version, priority []antipode.Region) int {
+	if i := slices.Index(priority, v.Dot.Origin.Region); i >= 0 {
 		return i
 	}
 	return len(priority)

@@ -267,11 +267,12 @@ func (n Names) fields(raw []byte, v *Version, strings bool) error {
 		raw = rest
 		switch f.wire {
 		case protowire.BytesType:
-			switch {
-			case f.num == versionBody:
+			switch f.num {
+			case versionBody:
 				v.Body = f.bytes
-			case f.num == versionRegion:
+			case versionRegion:
 				region = len(f.bytes) > 0
+			default: // the other strings, or a field from the future
 			}
 			if strings {
 				n.versionText(v, f)
@@ -284,6 +285,7 @@ func (n Names) fields(raw []byte, v *Version, strings bool) error {
 				v.Dot.Shard = antipode.Shard(f.number)
 			case versionStamp:
 				v.Stamp = antipode.Stamp(f.number)
+			default: // a field from the future
 			}
 		default: // a field from the future
 		}
@@ -310,6 +312,7 @@ func (n Names) versionText(v *Version, f field) {
 		v.Dot.Origin.Zone = n.text(f.bytes)
 	case versionHome:
 		v.Home = antipode.Region(n.text(f.bytes))
+	default: // the body, or a field from the future
 	}
 }
 
@@ -323,6 +326,7 @@ func versionNumber(v *Version, f field) error {
 		v.Epoch = f.number
 	case versionDelete:
 		v.Delete = protowire.DecodeBool(f.number)
+	default: // a field from the future
 	}
 	return nil
 }

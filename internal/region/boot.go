@@ -1,0 +1,320 @@
+package region
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/api/dynamo"
+	"github.com/antipode-io/antipode/internal/control"
+	"github.com/antipode-io/antipode/internal/control/group"
+	"github.com/antipode-io/antipode/internal/data/table"
+	"github.com/antipode-io/antipode/internal/link"
+	"github.com/antipode-io/antipode/internal/replica/journal"
+	"github.com/antipode-io/antipode/internal/replica/ship"
+)
+
+// openData starts what stores and serves data. At the very first start it waits
+// for the control group to give the journal's author; later it needs nobody.
+func (r *Region) openData() error {
+	origin, err := r.author()
+	if err != nil {
+		return err
+	}
+	if err := r.openTables(origin); err != nil {
+		return err
+	}
+	if err := r.recover(origin); err != nil {
+		return err
+	}
+	r.wg.Go(r.declareTables)
+	if err := r.openDynamo(); err != nil {
+		return err
+	}
+	r.reason.Store(nil)
+	close(r.ready)
+	r.log.Info("serving", "origin", origin.String(), "api", r.spec.Addresses.API)
+	return nil
+}
+
+// author returns the origin that this region writes as. A region without a
+// journal, be it new or one that lost its disk, asks the group for a new
+// incarnation, so that no sequence number is ever used twice.
+func (r *Region) author() (antipode.Origin, error) {
+	self := antipode.Origin{Region: r.cfg.Name}
+	n, err := r.meta.number(metaIncarnation)
+	if err != nil || n > 0 {
+		self.Incarnation = n
+		return self, err
+	}
+	r.because("it waits for a majority of the regions, to agree on it as the author of a new journal")
+	for {
+		changed := r.group.Changed()
+		known, ok := r.group.State().Regions[r.cfg.Name]
+		if !ok {
+			if err := r.awaitChange(changed); err != nil {
+				return self, err
+			}
+			continue
+		}
+		state, err := r.propose(control.Command{Incarnate: &control.Incarnate{Region: r.cfg.Name, Was: known.Incarnation}})
+		if err != nil {
+			if r.ctx.Err() != nil {
+				return self, r.ctx.Err()
+			}
+			r.log.Warn("ask for an incarnation", "error", err)
+			continue
+		}
+		self.Incarnation = state.Regions[r.cfg.Name].Incarnation
+		return self, r.meta.setNumber(metaIncarnation, self.Incarnation)
+	}
+}
+
+func (r *Region) awaitChange(changed <-chan struct{}) error {
+	select {
+	case <-changed:
+		return nil
+	case <-r.ctx.Done():
+		return r.ctx.Err()
+	}
+}
+
+// proposeTimeout is how long the group may take to agree before a background
+// task asks again.
+const proposeTimeout = 10 * time.Second
+
+func (r *Region) propose(c control.Command) (*control.State, error) {
+	ctx, cancel := context.WithTimeout(r.ctx, proposeTimeout)
+	defer cancel()
+	return r.group.Propose(ctx, c)
+}
+
+func (r *Region) openTables(origin antipode.Origin) error {
+	log, err := journal.Open(journal.Config{Store: r.store, Origin: origin})
+	if err != nil {
+		return err
+	}
+	d := &data{journal: log}
+	d.tables = table.New(table.Config{
+		Self: r.cfg.Name, Store: r.store, Journal: log, Clock: r.clock, Catalog: r.group.State,
+		Call: r.mesh.Call,
+		NotSent: func(err error) bool {
+			var unreachable *link.UnreachableError
+			return errors.Is(err, link.ErrNoHandler) || errors.As(err, &unreachable) && !unreachable.Sent
+		},
+		Compile: dynamo.Compile, Retention: r.cfg.Retention, Logger: r.log,
+	})
+	d.ship = ship.New(ship.Config{
+		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Logger: r.log,
+		Session: func(txn *journal.Txn) ship.Session { return d.tables.Session(txn) },
+		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(r.cfg.Now().UnixMilli(), 0) },
+	})
+	for method, h := range d.tables.Handlers() {
+		r.mesh.HandleCall(method, link.CallHandler(h))
+	}
+	r.mesh.HandleCall(methodFrontiers, d.serveFrontiers)
+	r.data.Store(d)
+	r.registry.MustRegister(newCollector(r, d))
+
+	runner := ship.NewRunner(d.ship, dataLinks{r}, func(err error) { r.fail(r.explainShip(err)) })
+	ctx, cancel := context.WithCancel(r.ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); runner.Run(ctx) }()
+	r.closing("journal connections", func() error { cancel(); <-ended; return nil })
+	r.wg.Go(func() { r.kick(d) })
+	r.wg.Go(func() { r.sweep(d) })
+	return nil
+}
+
+// dataLinks are the links to those regions that store data.
+type dataLinks struct{ r *Region }
+
+func (l dataLinks) Peers() (peers []antipode.Region) {
+	for _, def := range l.r.cfg.Spec.Regions {
+		if !def.Witness && def.Name != l.r.cfg.Name {
+			peers = append(peers, def.Name)
+		}
+	}
+	return peers
+}
+
+func (l dataLinks) Dial(ctx context.Context, to antipode.Region, kind link.Kind) (net.Conn, error) {
+	return l.r.mesh.Dial(ctx, to, kind)
+}
+
+func (l dataLinks) HandleConn(kind link.Kind, h link.ConnHandler) { l.r.mesh.HandleConn(kind, h) }
+
+func (r *Region) explainShip(err error) error {
+	if errors.Is(err, ship.ErrForgotten) {
+		return fmt.Errorf("region %s stops: %w; its store was replaced by an old copy. Move %s away and start the region again: it comes back as a new author and gets its data from the others; nothing that they hold is lost",
+			r.cfg.Name, err, r.cfg.FS.PathJoin(r.dir, storeDir))
+	}
+	return fmt.Errorf("region %s stops: %w", r.cfg.Name, err)
+}
+
+// kick applies entries that waited for their table whenever the catalog changes.
+func (r *Region) kick(d *data) {
+	for {
+		changed := r.group.Changed()
+		commits, err := d.ship.Kick()
+		for _, c := range commits {
+			err = errors.Join(err, c.Wait())
+		}
+		if err != nil {
+			r.log.Error("apply entries that waited for their table", "error", err)
+		}
+		if r.awaitChange(changed) != nil {
+			return
+		}
+	}
+}
+
+// sweepEvery is how often tombstones and old entries are looked for.
+const sweepEvery = 10 * time.Second
+
+func (r *Region) sweep(d *data) {
+	for r.every(sweepEvery) {
+		if err := d.tables.Sweep(r.ctx); err != nil && r.ctx.Err() == nil {
+			r.log.Error("sweep", "error", err)
+		}
+	}
+}
+
+// methodFrontiers asks a region for all its durable frontiers.
+const methodFrontiers = "region.frontiers"
+
+func (d *data) serveFrontiers(context.Context, antipode.Region, []byte) ([]byte, error) {
+	out := make(map[string]map[string]uint64)
+	for _, id := range d.journal.Shards() {
+		marks := make(map[string]uint64)
+		for _, m := range d.journal.Shard(id).Durable() {
+			marks[m.Origin.String()] = m.Seq
+		}
+		out[id.String()] = marks
+	}
+	return json.Marshal(out)
+}
+
+// recover makes a region that lost its disk wait, before it serves anybody,
+// until it holds again what the others hold: as a writer, home or arbiter it
+// would otherwise decide without knowing what it had decided.
+func (r *Region) recover(origin antipode.Origin) error {
+	if origin.Incarnation <= 1 {
+		return nil
+	}
+	if done, err := r.meta.number(metaRecovered); err != nil || done == origin.Incarnation {
+		return err
+	}
+	for _, peer := range (dataLinks{r}).Peers() {
+		r.because(fmt.Sprintf("it lost its journal and waits to be given what %s holds", peer))
+		for {
+			err := r.recoverFrom(peer)
+			if err == nil {
+				break
+			}
+			r.log.Warn("recover", "peer", string(peer), "error", err)
+			if !r.every(time.Second) {
+				return r.ctx.Err()
+			}
+		}
+	}
+	return r.meta.setNumber(metaRecovered, origin.Incarnation)
+}
+
+func (r *Region) recoverFrom(peer antipode.Region) error {
+	ctx, cancel := context.WithTimeout(r.ctx, time.Minute)
+	defer cancel()
+	answer, err := r.mesh.Call(ctx, peer, methodFrontiers, nil)
+	if err != nil {
+		return err
+	}
+	var all map[string]map[string]uint64
+	if err := json.Unmarshal(answer, &all); err != nil {
+		return fmt.Errorf("frontiers of %s: %w", peer, err)
+	}
+	d := r.data.Load()
+	for text, marks := range all {
+		id, err := antipode.ParseShard(text)
+		if err != nil {
+			return err
+		}
+		members := d.tables.Members(id)
+		var f antipode.Frontier
+		for name, seq := range marks {
+			o, err := antipode.ParseOrigin(name)
+			if err != nil {
+				return err
+			}
+			f = f.With(o, seq)
+		}
+		if !contains(members, r.cfg.Name) {
+			continue
+		}
+		if err := d.journal.WaitCovers(ctx, id, f); err != nil {
+			return fmt.Errorf("shard %s of %s: %w", id, peer, err)
+		}
+	}
+	return nil
+}
+
+// declareTables has the group make the spec's tables that it does not have.
+func (r *Region) declareTables() {
+	for _, t := range r.cfg.Spec.ControlTables() {
+		for r.ctx.Err() == nil {
+			if _, ok := r.group.State().Tables[t.Name]; ok {
+				break
+			}
+			t.Created = r.cfg.Now().UnixMilli()
+			_, err := r.propose(control.Command{CreateTable: &t})
+			switch {
+			case err == nil, errors.Is(err, control.ErrTableExists):
+			case errors.Is(err, control.ErrInvalid):
+				// Its replicas may not be known yet: they introduce themselves.
+				r.log.Info("table of the spec has to wait", "table", t.Name, "error", err)
+				r.every(time.Second)
+			case errors.Is(err, group.ErrNoQuorum), errors.Is(err, group.ErrNoLeader):
+				r.every(time.Second)
+			default:
+				r.log.Error("make table of the spec", "table", t.Name, "error", err)
+				r.every(5 * time.Second)
+			}
+		}
+	}
+}
+
+func (r *Region) openDynamo() error {
+	if r.cfg.Network != nil {
+		return nil
+	}
+	var aliases []string
+	if code := r.spec.Location.String(); code != "" {
+		if name, ok := r.cfg.Spec.Resolve(code); ok && name == r.cfg.Name {
+			aliases = append(aliases, code)
+		}
+	}
+	d := r.data.Load()
+	server, err := dynamo.New(dynamo.Config{
+		Region: r.cfg.Name, Aliases: aliases, Tables: d.tables, Control: r.group, Keys: r.keys, Now: r.cfg.Now,
+		Stats: func(t *table.TableRef) (items, bytes int64) {
+			items, bytes, err := d.tables.Count(r.ctx, t)
+			if err != nil {
+				r.log.Warn("count items", "table", t.Name, "error", err)
+			}
+			return items, bytes
+		},
+		TLS: r.tls, Registerer: r.registry, Logger: r.log,
+	})
+	if err != nil {
+		return err
+	}
+	ln, err := r.listen(r.spec.Addresses.API)
+	if err != nil {
+		return err
+	}
+	r.serve("DynamoDB API", func() error { return server.Serve(r.ctx, ln) }, server.Shutdown)
+	return nil
+}
