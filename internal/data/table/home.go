@@ -175,6 +175,15 @@ func (ts *Tables) mayWrite(t *TableRef, p place, there *collision.Version, grant
 	if t.HomeBy == antipode.HomePrefix {
 		return nil // the key itself says whose it is: nobody else can give birth to it
 	}
+	if arbiterOf(t, p.key) == ts.cfg.Self {
+		// The arbiter itself gives birth: nothing can come between its decision
+		// and the write, so no grant has to be stored.
+		b, err := ts.storedGrant(t, p)
+		if err != nil || b == nil || b.Home == ts.cfg.Self {
+			return err
+		}
+		return &movedError{to: b.Home}
+	}
 	if grant == nil || grant.swept != ts.gc.dropped(p.shard) {
 		return errUnborn // a tombstone may have gone since, and with it what the grant was about
 	}
@@ -314,39 +323,49 @@ func (ts *Tables) arbitrateLocked(t *TableRef, p place, claim antipode.Region) (
 	if there != nil && !there.Delete {
 		return &birth{Home: there.Home, Tomb: there.Dot.String(), Lives: true}, nil, nil
 	}
-	row := keyed(prefixGrant, t.ID, p.key)
-	stored, err := ts.cfg.Store.Get(nil, row)
-	switch {
-	case err == nil:
-		b := new(birth)
-		if err := json.Unmarshal(stored, b); err != nil {
-			return nil, nil, fmt.Errorf("%w: grant %x: %w", engine.ErrCorrupt, row, err)
-		}
-		// Whoever stored it may still wait for the disk: store it again, so that
-		// this answer waits too.
-		c, err := ts.storeGrant(row, stored)
-		return b, c, err
-	case !errors.Is(err, engine.ErrNotFound):
-		return nil, nil, fmt.Errorf("read grant: %w", err)
-	}
-	b := &birth{Home: claim}
-	if there != nil {
-		b.Tomb = there.Dot.String()
-	}
-	if claim == "" {
-		return b, nil, nil
-	}
-	text, err := json.Marshal(b)
+	b, err := ts.storedGrant(t, p)
 	if err != nil {
-		return nil, nil, fmt.Errorf("store grant: %w", err)
+		return nil, nil, err
 	}
-	c, err := ts.storeGrant(row, text)
+	if b == nil {
+		b = &birth{Home: claim}
+		if there != nil {
+			b.Tomb = there.Dot.String()
+		}
+		if claim == "" {
+			return b, nil, nil
+		}
+	}
+	// Stored again where it was there: whoever stored it may still wait for the
+	// disk, and this answer must not come before.
+	c, err := ts.storeGrant(t, p, b)
 	return b, c, err
 }
 
-func (ts *Tables) storeGrant(row, text []byte) (engine.Commit, error) {
+// storedGrant returns the key's outstanding grant, or nil.
+func (ts *Tables) storedGrant(t *TableRef, p place) (*birth, error) {
+	row := keyed(prefixGrant, t.ID, p.key)
+	stored, err := ts.cfg.Store.Get(nil, row)
+	if errors.Is(err, engine.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read grant: %w", err)
+	}
+	b := new(birth)
+	if err := json.Unmarshal(stored, b); err != nil {
+		return nil, fmt.Errorf("%w: grant %x: %w", engine.ErrCorrupt, row, err)
+	}
+	return b, nil
+}
+
+func (ts *Tables) storeGrant(t *TableRef, p place, b *birth) (engine.Commit, error) {
+	text, err := json.Marshal(b)
+	if err != nil {
+		return nil, fmt.Errorf("store grant: %w", err)
+	}
 	batch := ts.cfg.Store.NewBatch()
-	batch.Set(row, text)
+	batch.Set(keyed(prefixGrant, t.ID, p.key), text)
 	c, err := ts.cfg.Store.Apply(batch)
 	if err != nil {
 		return nil, fmt.Errorf("store grant: %w", err)
