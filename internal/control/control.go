@@ -7,6 +7,7 @@
 package control
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -162,10 +163,28 @@ func (s *State) at(index uint64) *State {
 	return &same
 }
 
+// fields counts the fields that are set.
+func (c Command) fields() (n int) {
+	for _, set := range []bool{
+		c.PutRegion != nil, c.CreateTable != nil, c.DeleteTable != "", c.TagTable != nil, c.Incarnate != nil,
+	} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
 func (s *State) apply(c Command) error {
+	if n := c.fields(); n > 1 {
+		return fmt.Errorf("%w: it asks for %d changes at once", ErrInvalid, n)
+	}
 	switch {
 	case c.PutRegion != nil:
 		r := *c.PutRegion
+		if r.Name == "" {
+			return fmt.Errorf("put region: %w: it has no name", ErrInvalid)
+		}
 		if old, ok := s.Regions[r.Name]; ok {
 			r.Incarnation, r.Ended = old.Incarnation, old.Ended
 		}
@@ -197,7 +216,7 @@ func (s *State) createTable(t Table) error {
 		return fmt.Errorf("create table %s: %w", t.Name, err)
 	}
 	t.ID, t.Epoch = s.NextTable, 1
-	slices.Sort(t.Replicas)
+	t.Replicas = slices.Compact(slices.Sorted(slices.Values(t.Replicas)))
 	t.shards = antipode.ShardSet(t.Replicas)
 	s.NextTable++
 	s.Tables[t.Name], s.byID[t.ID] = &t, &t
@@ -205,6 +224,9 @@ func (s *State) createTable(t Table) error {
 }
 
 func (s *State) validate(t *Table) error {
+	if t.Name == "" {
+		return fmt.Errorf("%w: it has no name", ErrInvalid)
+	}
 	if len(t.Replicas) == 0 {
 		return fmt.Errorf("%w: no replicas", ErrInvalid)
 	}
@@ -265,15 +287,35 @@ func (s *State) incarnate(c Incarnate) error {
 }
 
 // Encode gives the state as JSON, for a snapshot.
-func (s *State) Encode() ([]byte, error) { return json.Marshal(s) }
+func (s *State) Encode() ([]byte, error) {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode control state: %w", err)
+	}
+	return b, nil
+}
 
-// Decode reads what Encode wrote.
+// Decode reads what Encode wrote. It is strict: a field that this version does
+// not know would be lost here and kept elsewhere.
 func Decode(b []byte) (*State, error) {
 	s := NewState()
-	if err := json.Unmarshal(b, s); err != nil {
-		return nil, fmt.Errorf("decode control state: %w", err)
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(s); err != nil {
+		return nil, fmt.Errorf("decode control state: it is damaged, or of a newer version: %w", err)
 	}
-	for _, t := range s.Tables {
+	if s.Regions == nil || s.Tables == nil || s.NextTable == 0 {
+		return nil, errors.New("decode control state: it is incomplete")
+	}
+	for name, r := range s.Regions {
+		if r == nil || r.Name != name {
+			return nil, fmt.Errorf("decode control state: region %q is damaged", name)
+		}
+	}
+	for name, t := range s.Tables {
+		if t == nil || t.Name != name || t.ID >= s.NextTable || s.byID[t.ID] != nil {
+			return nil, fmt.Errorf("decode control state: table %q is damaged", name)
+		}
 		t.shards = antipode.ShardSet(t.Replicas)
 		s.byID[t.ID] = t
 	}

@@ -72,6 +72,10 @@ type Store interface {
 	// the store's from then on, also when Apply fails. Waiting for an empty batch
 	// waits for all batches before it.
 	Apply(b Batch) (Commit, error)
+	// ApplyLater makes the batch visible, and leaves it to the next Apply to make
+	// it durable: an Apply of an empty batch is a sync. The batch is the store's
+	// from then on.
+	ApplyLater(b Batch) error
 	// Snapshot returns a consistent view; close it.
 	Snapshot() Snapshot
 	// Checkpoint writes a consistent, durable copy of the store into dir, which

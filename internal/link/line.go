@@ -2,7 +2,6 @@ package link
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -12,12 +11,23 @@ import (
 	"time"
 )
 
-// How a line ends for its reader.
-var (
-	errHalfClosed = io.EOF                    // the writer writes no more
-	errHungUp     = errors.New("hung up")     // the writer is gone altogether: reads give io.EOF, writes back fail
-	errReset      = error(syscall.ECONNRESET) // the writer was killed, what it had sent is lost
+// ending is how a line ends for its reader. A higher one takes the place of a lower.
+type ending uint8
+
+const (
+	open       ending = iota
+	halfClosed        // the writer writes no more
+	hungUp            // the writer is gone altogether: reads give io.EOF, writes back fail
+	reset             // the writer was killed: what it had sent is lost
 )
+
+// err is what reads give.
+func (e ending) err() error {
+	if e == reset {
+		return syscall.ECONNRESET
+	}
+	return io.EOF
+}
 
 // line carries the bytes of one direction of one connection: what is written
 // can be read once its time has come, in order, unless the direction is cut.
@@ -32,16 +42,16 @@ type line struct {
 	chunks  []chunk
 	queued  int
 	last    time.Time     // due time of the newest chunk; later ones are not before it
-	end     error         // set once the writer wrote its last
+	end     ending        // not open once the writer wrote its last
 	gone    bool          // the reader reads no more: what is written is dropped
 	changed chan struct{} // closed and replaced to wake those who wait
 	waiting bool
 }
 
-// chunk is a piece of data, or the end: data is nil and end is one of the errors above.
+// chunk is a piece of data, or the end.
 type chunk struct {
 	data []byte
-	end  error
+	end  ending // open: there is data
 	due  time.Time
 }
 
@@ -85,7 +95,7 @@ func (l *line) write(b []byte, d *deadline, closed <-chan struct{}) (int, error)
 		capacity := l.capacity()
 		l.mu.Lock()
 		switch {
-		case l.end != nil:
+		case l.end != open:
 			l.mu.Unlock()
 			return written, net.ErrClosed
 		case l.gone:
@@ -125,16 +135,16 @@ func (l *line) pushLocked(c chunk) {
 }
 
 // finish ends the line for its reader, once what is queued has been read; a
-// reset drops what is queued. An end gives way to a harder one only.
-func (l *line) finish(end error) {
+// reset drops what is queued.
+func (l *line) finish(end ending) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.end == errReset || l.end == end || l.end == errHungUp && end == errHalfClosed {
+	if end <= l.end {
 		return
 	}
-	if end == errReset {
+	if end == reset {
 		l.dropLocked()
-	} else if l.end != nil && len(l.chunks) > 0 {
+	} else if l.end != open && len(l.chunks) > 0 {
 		l.chunks = l.chunks[:len(l.chunks)-1] // the softer end
 	}
 	l.end = end
@@ -179,7 +189,7 @@ func (l *line) poll(use func(c chunk) int) (bool, wakeup) {
 		return false, wakeup{wait: wait, changed: l.waitLocked(), healed: healed}
 	}
 	n := use(*head)
-	if head.end != nil {
+	if head.end != open {
 		return true, wakeup{}
 	}
 	l.queued -= n
@@ -194,8 +204,8 @@ func (l *line) poll(use func(c chunk) int) (bool, wakeup) {
 // read waits for what has arrived.
 func (l *line) read(b []byte, d *deadline, closed <-chan struct{}) (n int, err error) {
 	use := func(c chunk) int {
-		if err = c.end; err == errHungUp {
-			err = io.EOF
+		if c.end != open {
+			err = c.end.err()
 		}
 		n = copy(b, c.data)
 		return n
@@ -233,9 +243,9 @@ func (w wakeup) await(done, closed <-chan struct{}) bool {
 	return true
 }
 
-// hungUp reports whether the news has arrived that the writer is gone, so that
+// isHungUp reports whether the news has arrived that the writer is gone, so that
 // what is written back meets nobody.
-func (l *line) hungUp() bool {
+func (l *line) isHungUp() bool {
 	if s := l.shape.Load(); s != nil {
 		if cut, _ := s.blocked(); cut {
 			return false
@@ -243,5 +253,5 @@ func (l *line) hungUp() bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.end != nil && l.end != errHalfClosed && !l.now().Before(l.last)
+	return l.end > halfClosed && !l.now().Before(l.last)
 }

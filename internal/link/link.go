@@ -163,12 +163,16 @@ func (m *Mesh) Dial(ctx context.Context, to antipode.Region, kind Kind) (net.Con
 	if _, err := p.await(ctx); err != nil {
 		return nil, err
 	}
-	dialCtx, cancel := context.WithTimeout(ctx, m.cfg.DialTimeout)
+	dialCtx, cancel := m.dialContext(ctx)
 	defer cancel()
 	stop := context.AfterFunc(m.ctx, cancel)
 	defer stop()
 	c, err := m.dial(dialCtx, to, kind)
-	if err != nil {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return nil, &UnreachableError{Region: to, Err: fmt.Errorf("%w while connecting: %w", ended(ctx), err)}
+	default:
 		return nil, &UnreachableError{Region: to, Err: err}
 	}
 	if err := p.lostError(); err != nil { // lost while dialing: nobody else would close it
@@ -177,6 +181,20 @@ func (m *Mesh) Dial(ctx context.Context, to antipode.Region, kind Kind) (net.Con
 		return nil, err
 	}
 	return c, nil
+}
+
+// dialContext bounds the making of one connection.
+func (m *Mesh) dialContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, m.cfg.DialTimeout, fmt.Errorf("no answer within %v", m.cfg.DialTimeout))
+}
+
+// ended returns why a context ended: its error, and its cause where there is one.
+func ended(ctx context.Context) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) && !errors.Is(cause, err) {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
 }
 
 // dial makes a connection and registers it.
@@ -257,6 +275,9 @@ func (m *Mesh) SetTrust(trust identity.Trust) {
 	for _, c := range distrusted {
 		m.log.Warn("link closed, its region is trusted no more", "peer", c.peer, "kind", c.kind)
 		c.breakOff()
+	}
+	for _, p := range m.peers {
+		p.kickOff() // it may be trusted now
 	}
 }
 

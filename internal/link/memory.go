@@ -2,7 +2,9 @@ package link
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -222,7 +224,7 @@ func (c *memoryConn) Read(b []byte) (int, error) {
 
 // Write implements net.Conn.
 func (c *memoryConn) Write(b []byte) (int, error) {
-	if c.in.hungUp() {
+	if c.in.isHungUp() {
 		return 0, c.wrap("write", syscall.EPIPE)
 	}
 	n, err := c.out.write(b, c.writeBy, c.closed)
@@ -231,7 +233,7 @@ func (c *memoryConn) Write(b []byte) (int, error) {
 
 // wrap leaves io.EOF and ends that callers compare alone.
 func (c *memoryConn) wrap(op string, err error) error {
-	if err == nil || err == errHalfClosed {
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
 	return &net.OpError{Op: op, Net: "memory", Source: c.local, Addr: c.remote, Err: err}
@@ -239,19 +241,19 @@ func (c *memoryConn) wrap(op string, err error) error {
 
 // CloseWrite lets the other end read io.EOF.
 func (c *memoryConn) CloseWrite() error {
-	c.out.finish(errHalfClosed)
+	c.out.finish(halfClosed)
 	return nil
 }
 
 // Close implements net.Conn. What was written still arrives.
 func (c *memoryConn) Close() error {
-	c.end(errHungUp)
+	c.end(hungUp)
 	return nil
 }
 
-func (c *memoryConn) kill() { c.end(errReset) }
+func (c *memoryConn) kill() { c.end(reset) }
 
-func (c *memoryConn) end(how error) {
+func (c *memoryConn) end(how ending) {
 	c.once.Do(func() {
 		close(c.closed)
 		c.out.finish(how)

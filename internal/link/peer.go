@@ -70,7 +70,7 @@ func (p *peer) await(ctx context.Context) (*rpcClient, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, &UnreachableError{Region: p.region, Err: fmt.Errorf("%w while connecting: %w", context.Cause(ctx), cause)}
+			return nil, &UnreachableError{Region: p.region, Err: fmt.Errorf("%w while connecting: %w", ended(ctx), cause)}
 		case <-p.mesh.ctx.Done():
 		}
 	}
@@ -139,7 +139,7 @@ func (p *peer) keepConnected() {
 // session connects and sends heartbeats until one is not answered. It reports
 // whether the peer was connected meanwhile.
 func (p *peer) session(ctx context.Context) (up bool, err error) {
-	dialCtx, cancel := context.WithTimeout(ctx, p.mesh.cfg.DialTimeout)
+	dialCtx, cancel := p.mesh.dialContext(ctx)
 	defer cancel()
 	client, err := p.mesh.rpc.dial(dialCtx, p.region)
 	if err != nil {
@@ -154,7 +154,7 @@ func (p *peer) session(ctx context.Context) (up bool, err error) {
 		return false, err
 	}
 	p.setClient(client)
-	defer func() { p.setCause(err) }()
+	defer func() { p.disconnect(err) }()
 	ticker := time.NewTicker(p.mesh.cfg.Heartbeat)
 	defer ticker.Stop()
 	for {
@@ -171,11 +171,17 @@ func (p *peer) session(ctx context.Context) (up bool, err error) {
 	}
 }
 
-// explain says what it means when the peer ends the handshake with an alert.
+// explain says what an error of a handshake or a heartbeat means.
 func explain(err error) error {
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "remote error" {
+	var lost *UnreachableError
+	switch {
+	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
 		return fmt.Errorf("the peer refuses this region's certificate; see its log, and have it trust this region's root: %w", err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return errNoAnswer
+	case errors.As(err, &lost):
+		return lost.Err
 	}
 	return err
 }
@@ -276,11 +282,19 @@ func (p *peer) setClient(client *rpcClient) {
 func (p *peer) setCause(cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.client != nil {
-		p.client = nil
-		p.broadcastLocked()
-	}
 	p.cause = cause
+}
+
+// disconnect takes the connection away. If the peer was declared lost, that is
+// why the connection broke, and stays the cause.
+func (p *peer) disconnect(cause error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.client = nil
+	if !p.lost {
+		p.cause = cause
+	}
+	p.broadcastLocked()
 }
 
 func (p *peer) broadcastLocked() {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -129,6 +130,12 @@ func (r *rpcSide) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer r.mesh.wg.Done()
+	defer func() {
+		if fault := recover(); fault != nil {
+			r.mesh.log.Error("call handler panicked", "peer", c.peer, "method", req.URL.Path, "panic", fault, "stack", string(debug.Stack()))
+			panic(http.ErrAbortHandler) // the caller learns that the outcome is unknown
+		}
+	}()
 	answer, err := r.run(c.peer, req)
 	if err != nil {
 		var refusal *RemoteError
@@ -270,7 +277,7 @@ func (c *rpcClient) call(ctx context.Context, method string, body []byte) ([]byt
 func (c *rpcClient) failure(ctx context.Context, method string, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("call %s at region %s, outcome unknown: %w", method, c.peer, context.Cause(ctx))
+		return fmt.Errorf("call %s at region %s, outcome unknown: %w", method, c.peer, ended(ctx))
 	case errors.Is(err, ErrTooLarge):
 		return fmt.Errorf("call %s at region %s: answer: %w", method, c.peer, err)
 	case c.mesh.ctx.Err() != nil:

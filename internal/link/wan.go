@@ -66,7 +66,7 @@ func (w *wanConn) send() {
 	defer napper.close()
 	defer w.kill()
 	var next []byte
-	var end error
+	var end ending
 	use := func(c chunk) int {
 		next, end = c.data, c.end
 		return len(c.data)
@@ -74,7 +74,7 @@ func (w *wanConn) send() {
 	for {
 		ok, wake := w.out.poll(use)
 		switch {
-		case ok && end != nil:
+		case ok && end != open:
 			return
 		case ok:
 			if _, err := w.Conn.Write(next); err != nil {
@@ -156,7 +156,7 @@ func (w *wanConn) putBack(h heldRead) {
 func (w *wanConn) Close() error {
 	w.once.Do(func() {
 		close(w.closed)
-		w.out.finish(errHungUp)
+		w.out.finish(hungUp)
 		_ = w.Conn.SetReadDeadline(time.Unix(1, 0)) // wakes a reader
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -169,7 +169,7 @@ func (w *wanConn) Close() error {
 func (w *wanConn) kill() {
 	w.killing.Do(func() {
 		close(w.killed)
-		w.out.finish(errReset)
+		w.out.finish(reset)
 		_ = w.Conn.Close() // wakes readers and the sender
 	})
 	w.mu.Lock()

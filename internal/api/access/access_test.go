@@ -2,6 +2,7 @@ package access
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,6 +137,53 @@ func TestReloadSeesOtherProcess(t *testing.T) {
 	}
 	if _, ok := r.Lookup(k.ID); !ok {
 		t.Error("key is missing after Reload")
+	}
+}
+
+// TestKeyFileFormat holds the bytes that are on disks already.
+func TestKeyFileFormat(t *testing.T) {
+	const golden = `{
+  "version": 1,
+  "keys": [
+    {
+      "id": "AKIAAAAAAAAAAAAAAAAA",
+      "secret": "s3cret",
+      "scope": {
+        "read_only": true,
+        "tables": [
+          "carts"
+        ]
+      },
+      "created": "2026-11-23T02:39:28Z",
+      "expires": "2026-11-24T02:39:28Z",
+      "replaced_by": "AKIABBBBBBBBBBBBBBBB"
+    }
+  ]
+}
+`
+	fs, c := vfs.NewMem(), newClock()
+	r := openRing(t, fs, "keys.json", c)
+	want := Key{
+		ID: "AKIAAAAAAAAAAAAAAAAA", Secret: "s3cret", Scope: Scope{ReadOnly: true, Tables: []string{"carts"}},
+		Created: c.now(), Expires: c.now().Add(24 * time.Hour), ReplacedBy: "AKIABBBBBBBBBBBBBBBB",
+	}
+	if err := r.write(map[string]Key{want.ID: want}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := fs.Open("keys.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(golden, string(b)); d != "" {
+		t.Error(d)
+	}
+	if got, ok := openRing(t, fs, "keys.json", c).Lookup(want.ID); !ok || !cmp.Equal(got, want) {
+		t.Errorf("read back %+v", got)
 	}
 }
 

@@ -31,6 +31,7 @@ type Error struct {
 	Message string
 }
 
+// Error returns the kind and the message.
 func (e *Error) Error() string { return e.Kind.Error() + ": " + e.Message }
 
 // Unwrap returns the kind.

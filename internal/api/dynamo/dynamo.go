@@ -8,8 +8,8 @@
 // not know yet (indexes, transactions, streams, parameters of 2011) it refuses and says so.
 //
 // Handle takes and gives bytes, so that the HTTP server around it can be
-// exchanged; Serve runs it behind fasthttp. Both may be called concurrently, on
-// several listeners too. Shutdown ends Serve; its caller closes nothing else.
+// exchanged, and may be called concurrently; Serve runs it behind fasthttp, once.
+// Shutdown ends Serve; its caller closes nothing else.
 // Compile is a function of its own, for regions that execute writes forwarded
 // to them.
 package dynamo
@@ -45,6 +45,10 @@ type Server struct {
 	metrics  *metrics
 	calls    sync.Pool // *call
 	http     *fasthttp.Server
+
+	mu      sync.Mutex
+	stopped bool          // by Shutdown
+	ln      *onceListener // while Serve runs
 }
 
 // operation is one call of the API.
@@ -276,7 +280,7 @@ func requestID() string {
 // of it outlives the request.
 type call struct {
 	s      *Server
-	ctx    context.Context //nolint:containedctx // it lives as long as the request that the context is of
+	ctx    context.Context // of the request, as all of a call is
 	op     *operation
 	key    access.Key
 	header access.Header

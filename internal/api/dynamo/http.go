@@ -36,11 +36,41 @@ func (s *Server) newHTTP() *fasthttp.Server {
 	}
 }
 
-// Serve answers requests that come in at the listener until Shutdown, or until
-// the listener fails. Requests end early when the context does.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+// onceListener may be closed by Shutdown and by fasthttp, in any order.
+type onceListener struct {
+	net.Listener
+	once sync.Once
+	err  error
+}
+
+// Close closes the listener the first time.
+func (l *onceListener) Close() error {
+	l.once.Do(func() { l.err = l.Listener.Close() })
+	return l.err
+}
+
+// start takes the listener over, unless the server was shut down before it started.
+func (s *Server) start(ln net.Listener) (net.Listener, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return nil, false
+	}
 	if s.cfg.TLS != nil {
 		ln = tls.NewListener(ln, s.cfg.TLS)
+	}
+	s.ln = &onceListener{Listener: ln}
+	return s.ln, true
+}
+
+// Serve answers requests that come in at the listener until Shutdown, or until
+// the listener fails; it closes the listener. Requests end early when the
+// context does. It is called once.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	given := ln
+	ln, ok := s.start(ln)
+	if !ok {
+		return given.Close()
 	}
 	var responses sync.Pool
 	s.http.Handler = func(rc *fasthttp.RequestCtx) {
@@ -60,6 +90,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 // Shutdown stops accepting, lets running requests finish, and returns when
 // they have, or when the context ends.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopped = true
+	if s.ln != nil {
+		_ = s.ln.Close() // fasthttp closes it again and says what went wrong
+	}
+	s.mu.Unlock()
 	if err := s.http.ShutdownWithContext(ctx); err != nil {
 		return fmt.Errorf("shut down DynamoDB API: %w", err)
 	}
@@ -81,6 +117,7 @@ func (s *Server) exchange(ctx context.Context, rc *fasthttp.RequestCtx, dst *Res
 }
 
 func writeHeader(rc *fasthttp.RequestCtx, dst *Response) {
+	rc.Response.Header.DisableNormalizing() // x-amzn-RequestId stands in logs as AWS writes it
 	rc.SetStatusCode(dst.Status)
 	if dst.ContentType != "" {
 		rc.SetContentType(dst.ContentType)

@@ -209,7 +209,7 @@ func decode(stored []byte) (attr.Item, error) {
 	it, err := attr.DecodeItem(stored)
 	if err != nil {
 		// Not the client's doing, so not the error that its own bytes would get.
-		return nil, fmt.Errorf("stored item: %w: %v", engine.ErrCorrupt, err) //nolint:errorlint // see above
+		return nil, fmt.Errorf("stored item: %w: %s", engine.ErrCorrupt, err.Error())
 	}
 	return it, nil
 }

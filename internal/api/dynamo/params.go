@@ -22,16 +22,14 @@ func member(o *fastjson.Object, name string) *fastjson.Value {
 
 // errType says what DynamoDB says of a value of another type than the member has.
 func errType(v *fastjson.Value, want string) error {
-	switch v.Type() {
+	switch t := v.Type(); t {
 	case fastjson.TypeObject:
 		return errSerialization("Start of structure or map found where not expected")
 	case fastjson.TypeArray:
 		return errSerialization("Unrecognized collection type class java.lang." + want)
+	default:
+		return errSerialization(strings.ToUpper(t.String()) + "_VALUE cannot be converted to " + want)
 	}
-	kind := map[fastjson.Type]string{
-		fastjson.TypeString: "STRING", fastjson.TypeNumber: "NUMBER", fastjson.TypeTrue: "TRUE", fastjson.TypeFalse: "FALSE",
-	}[v.Type()]
-	return errSerialization(kind + "_VALUE cannot be converted to " + want)
 }
 
 func readString(o *fastjson.Object, name string) (s string, there bool, err error) {
@@ -149,15 +147,15 @@ func (v *violations) add(value any, path, constraint string) {
 	*v = append(*v, fmt.Sprintf("Value %s at '%s' failed to satisfy constraint: %s", shown, path, constraint))
 }
 
-func (v violations) err() error {
-	if len(v) == 0 {
+func (v *violations) err() error {
+	if len(*v) == 0 {
 		return nil
 	}
 	plural := ""
-	if len(v) > 1 {
+	if len(*v) > 1 {
 		plural = "s"
 	}
-	return errValidation("%d validation error%s detected: %s", len(v), plural, strings.Join(v, "; "))
+	return errValidation("%d validation error%s detected: %s", len(*v), plural, strings.Join(*v, "; "))
 }
 
 // enum reads a member that is one of a few words; "" where it is missing.

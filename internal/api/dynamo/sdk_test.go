@@ -225,6 +225,24 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	}
 }
 
+func TestShutdownBeforeServe(t *testing.T) {
+	f := newFixture(t)
+	if err := f.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.server.Serve(t.Context(), ln); err != nil {
+		t.Error(err)
+	}
+	if _, err := ln.Accept(); err == nil {
+		t.Error("the listener was left open")
+	}
+}
+
 func TestTLS(t *testing.T) {
 	f := newFixture(t)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

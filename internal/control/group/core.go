@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 
 	"github.com/antipode-io/antipode"
 	"github.com/antipode-io/antipode/internal/control"
@@ -31,6 +32,9 @@ const (
 // owner passes in ticks and messages and takes out messages and results. What
 // it says in a message is durable by then. The random part of election timeouts
 // comes from crypto/rand, which testing/cryptotest makes repeatable.
+//
+// Messages may be lost, doubled, delayed and reordered, with one exception: what a
+// voter sent before it lost its disk must not arrive after what it sends later.
 //
 // A Core is used by one goroutine. When one of its methods returns an error the
 // voter has stopped for good; its State stays as it was.
@@ -496,8 +500,8 @@ func (c *Core) send(m *raftpb.Message) {
 // watchSnapshots has Raft try again where a snapshot seems to be lost.
 func (c *Core) watchSnapshots() {
 	waiting := map[uint64]bool{}
-	c.node.WithProgress(func(id uint64, _ raft.ProgressType, pr trackerProgress) {
-		if pr.State == stateSnapshot {
+	c.node.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		if pr.State == tracker.StateSnapshot {
 			waiting[id] = true
 		}
 	})

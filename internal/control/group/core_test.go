@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/antipode-io/antipode"
@@ -725,4 +726,81 @@ func (c *cluster) settleAndCheck(proposed int) {
 		t.Errorf("only %d of %d proposals were acknowledged: the test tests little", len(c.acked), proposed)
 	}
 	t.Logf("%d proposed, %d acknowledged, index %d", proposed, len(c.acked), want.Index)
+}
+
+func TestAppliedOnce(t *testing.T) {
+	m := newMachine()
+	e := entry{From: oregon, Run: 1, Seq: 7, Command: putRegion("tokyo")}
+	if fresh, err := m.apply(5, e); !fresh || err != nil {
+		t.Fatalf("got %t, %v", fresh, err)
+	}
+	before := m.state
+	if fresh, err := m.apply(6, e); fresh || err != nil || m.state != before {
+		t.Errorf("the same request was applied twice")
+	}
+	data, err := m.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := decodeMachine(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fresh, _ := again.apply(7, e); fresh {
+		t.Error("a snapshot forgets which requests were applied")
+	}
+}
+
+// TestDiskTruncates: entries of an earlier term that a new leader has overruled
+// don't come back from disk.
+func TestDiskTruncates(t *testing.T) {
+	s := openStore(t, vfs.NewMem())
+	defer s.Close()
+	d := disk{s}
+	blank := &stored{meta: meta{Format: metaFormat}, hard: &raftpb.HardState{Commit: new(uint64(1))}, snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(uint64(1))}}}
+	if err := d.create(blank.meta, blank.hard, blank.snapshot); err != nil {
+		t.Fatal(err)
+	}
+	log := func(term uint64, indexes ...uint64) (out []*raftpb.Entry) {
+		for _, i := range indexes {
+			out = append(out, &raftpb.Entry{Term: new(term), Index: new(i), Type: raftpb.EntryNormal.Enum()})
+		}
+		return out
+	}
+	for _, entries := range [][]*raftpb.Entry{log(1, 2, 3, 4, 5), log(2, 3)} {
+		if err := d.save(raft.Ready{Entries: entries}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := d.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var terms []uint64
+	for _, e := range got.entries {
+		terms = append(terms, e.GetTerm())
+	}
+	if diff := cmp.Diff([]uint64{1, 2}, terms); diff != "" {
+		t.Errorf("terms on disk (-want +got):\n%s", diff)
+	}
+	// A hole is damage, and is said to be.
+	if err := d.save(raft.Ready{Entries: log(2, 5)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.load(); !errors.Is(err, engine.ErrCorrupt) || !strings.Contains(err.Error(), "entry 4") {
+		t.Errorf("got %v, want ErrCorrupt that names entry 4", err)
+	}
+	// Nothing but keys below 'r'.
+	it, err := s.Iterate(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		if it.Key()[0] != 'r' {
+			t.Errorf("wrote key %q", it.Key())
+		}
+	}
+	if err := it.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -48,7 +48,7 @@ type incoming struct {
 
 // call is one Propose.
 type call struct {
-	ctx     context.Context //nolint:containedctx // it travels with the call to the goroutine that serves it
+	ctx     context.Context // ends the wait for the result
 	command control.Command
 	result  chan Result // gets one
 }

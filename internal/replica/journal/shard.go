@@ -105,10 +105,13 @@ func (s *Shard) WaitDurable(ctx context.Context, seq uint64) error {
 }
 
 func (s *Shard) wait(ctx context.Context, doneLocked func() bool) error {
-	for {
+	for blocked := false; ; blocked = true {
 		s.st.Lock()
 		if doneLocked() {
 			s.st.Unlock()
+			if blocked && s.j.cfg.Resume != nil {
+				s.j.cfg.Resume(ctx)
+			}
 			return nil
 		}
 		if s.changed == nil {
@@ -244,6 +247,19 @@ func (t *Txn) Commit() (*Commit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("commit to shard %s: %w", t.s.id, err)
 	}
+	return t.committed(c), nil
+}
+
+// CommitLater is Commit without asking the disk at once: for what others wrote,
+// which only has to be durable before it is acknowledged. See Sync.
+func (t *Txn) CommitLater() (*Commit, error) {
+	if err := t.s.j.cfg.Store.ApplyLater(t.batch); err != nil {
+		return nil, fmt.Errorf("commit to shard %s: %w", t.s.id, err)
+	}
+	return t.committed(nil), nil
+}
+
+func (t *Txn) committed(c engine.Commit) *Commit {
 	s := t.s
 	for _, h := range t.heads {
 		s.heads[h.origin] = h.hash
@@ -255,7 +271,7 @@ func (t *Txn) Commit() (*Commit, error) {
 	}
 	s.wakeLocked()
 	s.st.Unlock()
-	return &Commit{s: s, c: c, reached: t.applied}, nil
+	return &Commit{s: s, c: c, reached: t.applied}
 }
 
 // Discard gives up the transaction.
@@ -264,7 +280,7 @@ func (t *Txn) Discard() { t.batch.Discard() }
 // Commit is a transaction that is visible and on its way to disk.
 type Commit struct {
 	s       *Shard
-	c       engine.Commit
+	c       engine.Commit // nil after CommitLater
 	reached antipode.Frontier
 }
 
@@ -272,15 +288,52 @@ type Commit struct {
 // frontier. It is called exactly once. Since batches become durable in the order
 // in which they were applied, everything applied before is durable too.
 func (c *Commit) Wait() error {
+	if c.c == nil {
+		return Sync(c)
+	}
 	if err := c.c.Wait(); err != nil {
 		return fmt.Errorf("sync shard %s: %w", c.s.id, err)
 	}
+	c.durable()
+	return nil
+}
+
+func (c *Commit) durable() {
 	c.s.st.Lock()
 	c.s.durable = c.s.durable.Join(c.reached)
 	c.s.ownDurable.Store(c.s.durable.Seq(c.s.j.cfg.Origin))
 	c.s.wakeLocked()
 	c.s.st.Unlock()
 	c.s.j.notify(c.s.id)
+}
+
+// Sync waits for several commits of one journal, with one sync of the disk
+// where they came from CommitLater.
+func Sync(commits ...*Commit) error {
+	var later []*Commit
+	for _, c := range commits {
+		if c.c == nil {
+			later = append(later, c)
+			continue
+		}
+		if err := c.Wait(); err != nil {
+			return err
+		}
+	}
+	if len(later) == 0 {
+		return nil
+	}
+	store := later[0].s.j.cfg.Store
+	all, err := store.Apply(store.NewBatch())
+	if err == nil {
+		err = all.Wait()
+	}
+	if err != nil {
+		return fmt.Errorf("sync shard %s: %w", later[0].s.id, err)
+	}
+	for _, c := range later {
+		c.durable()
+	}
 	return nil
 }
 

@@ -253,43 +253,51 @@ func (r *Runner) receive(ctx context.Context, from antipode.Region, conn net.Con
 	}
 }
 
-// acknowledge waits for commits to become durable, in order, and tells the peer.
-// It ends when commits is closed.
+// acknowledge makes commits durable, many with one sync of the disk, and tells
+// the peer. It ends when commits is closed.
 func (r *Runner) acknowledge(ctx context.Context, x *Receiver, conn net.Conn, write *sync.Mutex, commits <-chan *journal.Commit, failed chan<- error) {
 	tick := time.NewTicker(ackEvery)
 	defer tick.Stop()
-	fail := func(err error) {
-		select {
-		case failed <- err:
-		default:
-		}
-		_ = conn.Close() // wakes the reader
-	}
-	for {
+	var waiting []*journal.Commit
+	for open := true; open; {
 		select {
 		case c, ok := <-commits:
-			if !ok {
-				return
+			if open = ok; ok {
+				waiting = append(waiting, c)
 			}
-			if err := c.Wait(); err != nil {
-				fail(errors.Join(errStore, err))
+			if ok && len(waiting) < commitsAhead {
+				continue
 			}
 		case <-tick.C:
-			if ctx.Err() != nil {
-				continue // only the commits are left to wait for
+		}
+		err := journal.Sync(waiting...)
+		waiting = waiting[:0]
+		if err != nil {
+			err = errors.Join(errStore, err)
+		} else if ctx.Err() == nil {
+			err = tell(x, conn, write)
+		}
+		if err != nil {
+			select {
+			case failed <- err:
+			default:
 			}
-			frames, err := x.Ack()
-			if err != nil {
-				fail(err)
-			}
-			for _, f := range frames {
-				write.Lock()
-				_, err := conn.Write(f)
-				write.Unlock()
-				if err != nil {
-					_ = conn.Close()
-				}
-			}
+			_ = conn.Close() // wakes the reader
 		}
 	}
+}
+
+func tell(x *Receiver, conn net.Conn, write *sync.Mutex) error {
+	frames, err := x.Ack()
+	if err != nil {
+		return err
+	}
+	write.Lock()
+	defer write.Unlock()
+	for _, f := range frames {
+		if _, err := conn.Write(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }

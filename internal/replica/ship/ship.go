@@ -365,7 +365,7 @@ func (b *inbox) applyLocked() (*journal.Commit, error) {
 			progress = progress || n > 0
 		}
 	}
-	c, err := txn.Commit()
+	c, err := txn.CommitLater()
 	if err != nil {
 		return nil, err
 	}

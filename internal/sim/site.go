@@ -1,0 +1,242 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
+	"github.com/antipode-io/antipode/internal/data/table"
+	"github.com/antipode-io/antipode/internal/engine/pebblekv"
+	"github.com/antipode-io/antipode/internal/hlc"
+	"github.com/antipode-io/antipode/internal/replica/journal"
+	"github.com/antipode-io/antipode/internal/replica/ship"
+)
+
+// site is one region: what outlives its crashes.
+type site struct {
+	name    antipode.Region
+	index   int
+	core    *core // nil while it is down
+	mem     *vfs.MemFS
+	ceiling antipode.Stamp
+	skew    time.Duration
+	catalog int // how many changes of the catalog it has heard of
+	slow    int // its disk takes this many times as long
+	books   *books
+	tuning  tuning
+}
+
+// tuning makes limits small, so that they are met.
+type tuning struct {
+	frame, waiting, recent int
+	retention              time.Duration
+}
+
+// core is one run of a region, from its start to its crash.
+type core struct {
+	s      *simulation
+	site   *site
+	disk   *disk
+	store  *store
+	log    *journal.Journal
+	clock  *hlc.Clock
+	tables *table.Tables
+	ship   *ship.Ship
+
+	ctx      context.Context //nolint:containedctx // the life of this run
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+	syncing  bool
+	deciding *operation // whose decision was made last: the next own write is its
+	sweeping bool
+}
+
+const stripes = 2
+
+// timeout is odd: it never ends at the time of an event.
+const timeout = 4500*time.Millisecond + time.Nanosecond
+
+func (r *site) origin() antipode.Origin { return antipode.Origin{Region: r.name, Incarnation: 1} }
+
+// state is the catalog as the region knows it.
+func (r *site) state(s *simulation) *control.State { return s.catalog[r.catalog] }
+
+// boot starts a region on what its disk holds.
+func (s *simulation) boot(r *site) {
+	c := &core{s: s, site: r, disk: newDisk(r.mem)}
+	c.ctx, c.cancel = context.WithCancel(s.ctx)
+	inner, err := pebblekv.Open(pebblekv.Config{
+		FS: c.disk, Dir: "data", CacheBytes: 1 << 20, MemTableBytes: 1 << 20, ReserveBytes: -1,
+	})
+	if err != nil {
+		s.fail("%s does not start: %v", r.name, err)
+		return
+	}
+	c.store = &store{Store: inner, c: c}
+	if err := c.open(); err != nil {
+		s.fail("%s does not start: %v", r.name, errors.Join(err, inner.Close()))
+		return
+	}
+	if err := c.disk.flush(); err != nil {
+		s.fail("%s: %v", r.name, err)
+	}
+	r.core = c
+	s.recovered(c)
+}
+
+func (c *core) open() (err error) {
+	s, r := c.s, c.site
+	if s.cfg.Bug == BugReuseSequence {
+		if err := s.forgetLast(c); err != nil {
+			return err
+		}
+	}
+	c.log, err = journal.Open(journal.Config{Store: c.store, Origin: r.origin(), RecentBytes: r.tuning.recent, Resume: s.yield})
+	if err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+	c.clock, err = hlc.New(hlc.Config{
+		Wall: func() time.Time { return wallNow().Add(r.skew) }, Ceiling: r.ceiling,
+		Persist: func(n antipode.Stamp) error { r.ceiling = n; return nil },
+	})
+	if err != nil {
+		return fmt.Errorf("start clock: %w", err)
+	}
+	c.tables = table.New(table.Config{
+		Self: r.name, Store: c.store, Journal: c.log, Clock: c.clock,
+		Catalog: func() *control.State { return r.state(s) },
+		Call: func(ctx context.Context, to antipode.Region, method string, body []byte) ([]byte, error) {
+			return s.bugs.call(c, ctx, to, method, body)
+		},
+		NotSent:   func(err error) bool { return errors.Is(err, errNotSent) },
+		Compile:   c.compile,
+		Timeout:   timeout,
+		Retention: r.tuning.retention, AdaptAfter: 3, AdaptDwell: 500 * time.Millisecond,
+	})
+	c.ship = ship.New(ship.Config{
+		Journal: c.log, Known: c.known, Stripes: stripes,
+		Members:    func(id antipode.Shard) []antipode.Region { return s.bugs.members(c, id) },
+		Session:    func(txn *journal.Txn) ship.Session { return c.tables.Session(txn) },
+		Stamp:      c.clock.Last,
+		FrameBytes: r.tuning.frame, WaitingBytes: r.tuning.waiting,
+	})
+	return nil
+}
+
+func (c *core) known(e *journal.Entry) bool {
+	known := c.tables.Known(e)
+	if !known {
+		c.s.count(statUnknownTable)
+	} else if _, ok := c.site.state(c.s).TableByID(e.Mutation.Table); !ok {
+		c.s.count(statDeletedTables)
+	}
+	return known
+}
+
+// diskWork lets the disk catch up after a while. It is called by whoever applies.
+func (s *simulation) diskWork(c *core) {
+	s.post(diskPost+uint64(c.site.index), func() {
+		if c.syncing {
+			return
+		}
+		c.syncing = true
+		took := s.between(s.faults.Disk/4, s.faults.Disk*time.Duration(c.site.slow))
+		s.after(took, func() {
+			c.syncing = false
+			if c.site.core != c {
+				return
+			}
+			done, err := c.store.sync()
+			if err != nil {
+				s.fail("%s: %v", c.site.name, err)
+			}
+			s.note("sync %s", c.site.name)
+			for _, w := range done {
+				s.ready = append(s.ready, func() { w.done <- nil })
+			}
+		})
+	})
+}
+
+// crash ends a region as a power cut does.
+func (s *simulation) crash(r *site) {
+	c := r.core
+	if c == nil {
+		return
+	}
+	mode := s.rng.IntN(3)
+	mem, err := c.disk.crash(func(n int) int {
+		switch mode {
+		case 0:
+			return 0
+		case 1:
+			return n - 1
+		default:
+			return s.rng.IntN(n)
+		}
+	})
+	if err != nil {
+		s.fail("%s: %v", r.name, err)
+	}
+	s.note("crash %s", r.name)
+	s.count(statCrashes)
+	s.stop(c)
+	r.core, r.mem = nil, mem
+}
+
+// stop ends a run of a region, leaving its disk as it is.
+func (s *simulation) stop(c *core) {
+	c.site.core = nil
+	for _, w := range c.store.kill() {
+		s.ready = append(s.ready, func() { w.done <- errCrashed })
+	}
+	c.cancel()
+	s.settle()
+	c.wg.Wait()
+	s.dropConnections(c)
+	_ = c.store.Close() // on a disk that nobody looks at any more
+}
+
+// restart boots a crashed region.
+func (s *simulation) restart(r *site) {
+	if r.core != nil {
+		return
+	}
+	s.note("restart %s", r.name)
+	s.boot(r)
+	s.sweepLater(r)
+}
+
+// sweepLater lets a region let go of what nobody needs, again and again.
+func (s *simulation) sweepLater(r *site) {
+	c := r.core
+	if c == nil || c.sweeping {
+		return
+	}
+	c.sweeping = true
+	s.after(s.between(200*time.Millisecond, 1500*time.Millisecond), func() {
+		if r.core != c {
+			return
+		}
+		s.note("sweep %s", r.name)
+		s.spawn(c, func(ctx context.Context, a *actor) {
+			err := c.tables.Sweep(ctx)
+			s.post(a.id, func() {
+				c.sweeping = false
+				if r.core != c {
+					return
+				}
+				if err != nil {
+					s.fail("sweep of %s: %v", r.name, err)
+				}
+				s.sweepLater(r)
+			})
+		})
+	})
+}
