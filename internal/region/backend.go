@@ -38,7 +38,7 @@ func (r *Region) Health() operator.Health {
 }
 
 func (r *Region) state() (operator.State, string) {
-	if reason := r.reason.Load(); reason != nil && !(r.spec.Witness && r.ctx.Err() == nil) {
+	if reason := r.reason.Load(); reason != nil && (!r.spec.Witness || r.ctx.Err() != nil) {
 		return operator.StateDraining, *reason
 	}
 	if d := r.data.Load(); d != nil {

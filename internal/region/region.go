@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,9 +167,9 @@ func (r *Region) Close() error {
 	r.mu.Lock()
 	closers := r.closers
 	r.mu.Unlock()
-	for i := len(closers) - 1; i >= 0; i-- {
-		if err := closers[i].close(); err != nil {
-			errs = append(errs, fmt.Errorf("close %s: %w", closers[i].name, err))
+	for _, c := range slices.Backward(closers) {
+		if err := c.close(); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", c.name, err))
 		}
 	}
 	return errors.Join(errs...)

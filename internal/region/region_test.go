@@ -28,6 +28,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
+	t.Helper()
 	w := &world{
 		t: t, spec: spec.Builtin(), network: link.NewMemoryNetwork(time.Now, "oregon", "mumbai", "frankfurt"),
 		disks: map[antipode.Region]*vfs.MemFS{}, regions: map[antipode.Region]*Region{},
@@ -68,6 +69,7 @@ func (w *world) crash(name antipode.Region) {
 	w.disks[name] = clone
 }
 
+// ready waits for all regions; it sleeps in the test's synctest bubble.
 func (w *world) ready() {
 	w.t.Helper()
 	for name, r := range w.regions {

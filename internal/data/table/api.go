@@ -58,6 +58,7 @@ type Error struct {
 	Item    []byte // the item that failed the condition, when asked for
 }
 
+// Error gives code and message.
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
 
 // RangeRequest asks for items in key order: all items of a partition, or of

@@ -125,7 +125,7 @@ func (j *Journal) loadHeads() error {
 		if err != nil {
 			return errors.Join(err, it.Close())
 		}
-		end := entryKey(nil, shard, origin, ^uint64(0))
+		end := entryKey(shard, origin, ^uint64(0))
 		if !it.SeekLT(end) {
 			break
 		}
@@ -141,8 +141,8 @@ func (j *Journal) loadHeads() error {
 	return it.Close()
 }
 
-func logPrefix(dst []byte, prefix byte, shard antipode.Shard, origin antipode.Origin) []byte {
-	dst = append(dst, prefix)
+func logPrefix(prefix byte, shard antipode.Shard, origin antipode.Origin) []byte {
+	dst := append(make([]byte, 0, 64), prefix)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(shard))
 	if origin.Zone == "" && origin.Incarnation == 1 {
 		dst = append(dst, origin.Region...)
@@ -152,8 +152,8 @@ func logPrefix(dst []byte, prefix byte, shard antipode.Shard, origin antipode.Or
 	return append(dst, 0)
 }
 
-func entryKey(dst []byte, shard antipode.Shard, origin antipode.Origin, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64(logPrefix(dst, prefixEntry, shard, origin), seq)
+func entryKey(shard antipode.Shard, origin antipode.Origin, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(logPrefix(prefixEntry, shard, origin), seq)
 }
 
 func splitKey(key []byte) (shard antipode.Shard, origin antipode.Origin, seq uint64, err error) {
@@ -261,8 +261,8 @@ func (j *Journal) Read(id antipode.Shard, origin antipode.Origin, after, upto ui
 }
 
 func readEntries(r engine.Reader, id antipode.Shard, origin antipode.Origin, after, upto uint64, visit Visit) error {
-	upper := append(entryKey(nil, id, origin, upto), 0)
-	it, err := r.Iterate(entryKey(nil, id, origin, after+1), upper)
+	upper := append(entryKey(id, origin, upto), 0)
+	it, err := r.Iterate(entryKey(id, origin, after+1), upper)
 	if err != nil {
 		return fmt.Errorf("read journal of %s: %w", origin, err)
 	}
@@ -284,7 +284,7 @@ func readEntries(r engine.Reader, id antipode.Shard, origin antipode.Origin, aft
 // Load reads one encoded entry from the store, or a snapshot of it;
 // engine.ErrNotFound where it was cut off or never came.
 func Load(r engine.Reader, d antipode.Dot) ([]byte, error) {
-	return r.Get(nil, entryKey(nil, d.Shard, d.Origin, d.Seq))
+	return r.Get(nil, entryKey(d.Shard, d.Origin, d.Seq))
 }
 
 // WaitApplied returns when the shard's applied frontier includes the sequence.
@@ -304,8 +304,8 @@ func (j *Journal) WaitCovers(ctx context.Context, id antipode.Shard, f antipode.
 func (j *Journal) Cut(b engine.Batch, d antipode.Dot, last []byte) {
 	head := sha256.Sum256(last)
 	floor := binary.BigEndian.AppendUint64(nil, d.Seq)
-	b.Set(logPrefix(nil, prefixFloor, d.Shard, d.Origin), append(floor, head[:]...))
-	b.DeleteRange(entryKey(nil, d.Shard, d.Origin, 0), append(entryKey(nil, d.Shard, d.Origin, d.Seq), 0))
+	b.Set(logPrefix(prefixFloor, d.Shard, d.Origin), append(floor, head[:]...))
+	b.DeleteRange(entryKey(d.Shard, d.Origin, 0), append(entryKey(d.Shard, d.Origin, d.Seq), 0))
 }
 
 // WasCut records, after the batch of Cut was applied, that entries up to the

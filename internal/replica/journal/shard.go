@@ -195,9 +195,9 @@ func (t *Txn) Batch() engine.Batch { return t.batch }
 func (t *Txn) Applied() antipode.Frontier { return t.applied }
 
 func (t *Txn) head(o antipode.Origin) Hash {
-	for i := len(t.heads) - 1; i >= 0; i-- {
-		if t.heads[i].origin == o {
-			return t.heads[i].hash
+	for _, h := range slices.Backward(t.heads) {
+		if h.origin == o {
+			return h.hash
 		}
 	}
 	return t.s.heads[o]
@@ -235,7 +235,7 @@ func (t *Txn) Put(e *Entry) error {
 }
 
 func (t *Txn) put(e *Entry) {
-	t.batch.Set(entryKey(nil, e.Dot.Shard, e.Dot.Origin, e.Dot.Seq), e.raw)
+	t.batch.Set(entryKey(e.Dot.Shard, e.Dot.Origin, e.Dot.Seq), e.raw)
 	t.heads = append(t.heads, head{e.Dot.Origin, sha256.Sum256(e.raw)})
 	t.applied = t.applied.With(e.Dot.Origin, e.Dot.Seq)
 }

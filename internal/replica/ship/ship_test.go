@@ -280,6 +280,7 @@ func TestProtocolErrors(t *testing.T) {
 }
 
 func (m *member) mustHello(t *testing.T) ([]byte, error) {
+	t.Helper()
 	x, err := m.ship.NewSender("oregon", 0)
 	check(t, err)
 	defer x.Close()
