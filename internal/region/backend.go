@@ -263,12 +263,12 @@ func parseKeyAttribute(a control.KeyAttribute, text string) ([]byte, error) {
 }
 
 // Home tells which region an item belongs to.
-func (r *Region) Home(_ context.Context, name string, key []string) (operator.HomeStatus, error) {
+func (r *Region) Home(ctx context.Context, name string, key []string) (operator.HomeStatus, error) {
 	d, t, k, err := r.placed(name, key)
 	if err != nil {
 		return operator.HomeStatus{}, err
 	}
-	home, err := d.tables.Home(t, k)
+	home, err := d.tables.Home(ctx, t, k)
 	return operator.HomeStatus{Table: name, Key: key, Home: home}, err
 }
 

@@ -458,13 +458,30 @@ func (ts *Tables) getAtHome(ctx context.Context, t *TableRef, p place, after ant
 	return ts.getHere(ctx, t, p, nil)
 }
 
-// Home returns the region that an item belongs to, or ErrNotHome.
-func (ts *Tables) Home(t *TableRef, key Key) (antipode.Region, error) {
-	home, err := ts.homeHere(t, locate(t, key))
-	if err == nil && home == "" {
-		err = fmt.Errorf("item of %s: %w", t.Name, ErrNotHome)
+// Home returns the region that an item belongs to, or ErrNotHome. Where the item
+// is not known here (yet), its arbiter is asked.
+func (ts *Tables) Home(ctx context.Context, t *TableRef, key Key) (antipode.Region, error) {
+	p := locate(t, key)
+	home, err := ts.homeHere(t, p)
+	if err != nil || home != "" {
+		return home, err
 	}
-	return home, err
+	if t.HomeBy == antipode.HomePrefix {
+		if home, ok := prefixHome(t, key.Partition); ok {
+			return home, nil
+		}
+	} else {
+		ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
+		defer cancel()
+		b, err := ts.askBirth(ctx, t, p, false)
+		if err != nil {
+			return "", err
+		}
+		if b.Lives {
+			return b.Home, nil
+		}
+	}
+	return "", fmt.Errorf("item of %s: %w: there is no such item", t.Name, ErrNotHome)
 }
 
 // Move hands an item to another region. It returns when the handoff is durable;
@@ -476,7 +493,7 @@ func (ts *Tables) Move(ctx context.Context, t *TableRef, key Key, to antipode.Re
 	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
 	defer cancel()
 	p := locate(t, key)
-	home, err := ts.Home(t, key)
+	home, err := ts.Home(ctx, t, key)
 	if err != nil {
 		return err
 	}

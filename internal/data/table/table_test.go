@@ -96,7 +96,7 @@ func TestPartitionedHomes(t *testing.T) {
 		check(t, c.write(oregon, "users", k, "append 2"))
 		tbl, err := c.regions[oregon].ts.Table("users")
 		check(t, err)
-		home, err := c.regions[oregon].ts.Home(tbl, table.Key{Partition: []byte(k)})
+		home, err := c.regions[oregon].ts.Home(context.Background(), tbl, table.Key{Partition: []byte(k)})
 		if err != nil || home != mumbai {
 			t.Errorf("home of %s: %s %v", k, home, err)
 		}
@@ -109,14 +109,14 @@ func TestPartitionedHomes(t *testing.T) {
 	check(t, c.regions[oregon].ts.Move(context.Background(), tbl, table.Key{Partition: []byte("a")}, paris))
 	c.exchange()
 	check(t, c.write(oregon, "users", "a", "append 3"))
-	if home, err := c.regions[oregon].ts.Home(tbl, table.Key{Partition: []byte("a")}); err != nil || home != paris {
+	if home, err := c.regions[oregon].ts.Home(context.Background(), tbl, table.Key{Partition: []byte("a")}); err != nil || home != paris {
 		t.Errorf("home after the move: %s %v", home, err)
 	}
 	c.exchange()
 	// Deleted at home, born again elsewhere.
 	check(t, c.write(oregon, "users", "a", "delete"))
 	check(t, c.write(oregon, "users", "a", "create again"))
-	if home, err := c.regions[oregon].ts.Home(tbl, table.Key{Partition: []byte("a")}); err != nil || home != oregon {
+	if home, err := c.regions[oregon].ts.Home(context.Background(), tbl, table.Key{Partition: []byte("a")}); err != nil || home != oregon {
 		t.Errorf("home after rebirth: %s %v", home, err)
 	}
 	c.exchange()
@@ -142,7 +142,7 @@ func TestAdaptiveMove(t *testing.T) {
 	tbl, err := c.regions[oregon].ts.Table("users")
 	check(t, err)
 	c.exchange()
-	if home, err := c.regions[oregon].ts.Home(tbl, table.Key{Partition: []byte("k")}); err != nil || home != mumbai {
+	if home, err := c.regions[oregon].ts.Home(context.Background(), tbl, table.Key{Partition: []byte("k")}); err != nil || home != mumbai {
 		t.Errorf("home after a run of writes from mumbai: %s %v", home, err)
 	}
 	if got := c.read(oregon, "users", "k", true); got != "xyyyyyyyyyyyy" {

@@ -24,7 +24,11 @@ type Links interface {
 // How a runner behaves in time.
 const (
 	heartbeatEvery = 250 * time.Millisecond
+	// ackEvery is how long commits are gathered before one sync of the disk and
+	// one acknowledgement; idleAckEvery is how often, without commits, it is looked
+	// for what else the peer has to be told.
 	ackEvery       = 10 * time.Millisecond
+	idleAckEvery   = 100 * time.Millisecond
 	helloTimeout   = 15 * time.Second
 	backoffMin     = 50 * time.Millisecond
 	backoffMax     = 2 * time.Second
@@ -256,20 +260,23 @@ func (r *Runner) receive(ctx context.Context, from antipode.Region, conn net.Con
 // acknowledge makes commits durable, many with one sync of the disk, and tells
 // the peer. It ends when commits is closed.
 func (r *Runner) acknowledge(ctx context.Context, x *Receiver, conn net.Conn, write *sync.Mutex, commits <-chan *journal.Commit, failed chan<- error) {
-	tick := time.NewTicker(ackEvery)
+	tick := time.NewTimer(idleAckEvery)
 	defer tick.Stop()
 	var waiting []*journal.Commit
 	for open := true; open; {
 		select {
 		case c, ok := <-commits:
 			if open = ok; ok {
-				waiting = append(waiting, c)
+				if waiting = append(waiting, c); len(waiting) == 1 {
+					tick.Reset(ackEvery)
+				}
 			}
 			if ok && len(waiting) < commitsAhead {
 				continue
 			}
 		case <-tick.C:
 		}
+		tick.Reset(idleAckEvery)
 		err := journal.Sync(waiting...)
 		waiting = waiting[:0]
 		if err != nil {
