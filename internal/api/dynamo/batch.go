@@ -279,7 +279,8 @@ func firstFatal(tables []*batchTable) error {
 // retryable reports whether an item may be handed back as unprocessed: nothing
 // was done, and another attempt may do it.
 func retryable(err error) bool {
-	return errors.Is(err, table.ErrUnavailable) || errors.Is(err, table.ErrThrottled)
+	return errors.Is(err, table.ErrUnavailable) || errors.Is(err, table.ErrThrottled) ||
+		errors.Is(err, table.ErrOutcomeUnknown) // what a batch can hold may be written twice
 }
 
 func (c *call) answerGets(tables []*batchTable) error {

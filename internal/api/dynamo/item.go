@@ -193,6 +193,9 @@ func (c *call) writeItem(verb string) error {
 		WantOld: m.counts() || returns == allOld || returns == "UPDATED_OLD",
 		WantNew: (m.counts() && verb == verbUpdate) || returns == "ALL_NEW" || returns == "UPDATED_NEW",
 	})
+	if errors.Is(err, table.ErrOutcomeUnknown) && verb != verbUpdate && member(c.root, "ConditionExpression") == nil {
+		return fmt.Errorf("%w: %w; writing it again does no harm", table.ErrUnavailable, err)
+	}
 	if err != nil {
 		return err
 	}
