@@ -214,7 +214,7 @@ func TestErrorsOfTheTables(t *testing.T) {
 		code, has string
 	}{
 		{fmt.Errorf("write to carts: %w: oregon can't be reached", table.ErrUnavailable), 500, codeInternal, "oregon can't be reached"},
-		{fmt.Errorf("%w: oregon gave no answer", table.ErrOutcomeUnknown), 409, codeOutcomeUnknown, "oregon gave no answer"},
+		{fmt.Errorf("%w: oregon gave no answer", table.ErrOutcomeUnknown), 500, codeInternal, "oregon gave no answer"},
 		{table.ErrThrottled, 400, codeThrottling, "throttled"},
 		{table.ErrClosed, 500, codeInternal, "closed"},
 		{&table.Error{Code: codeConditionFailed, Message: "no"}, 400, codeConditionFailed, "no"},
@@ -226,6 +226,18 @@ func TestErrorsOfTheTables(t *testing.T) {
 		e := f.asError("PutItem", r)
 		if r.Status != tc.status || !strings.HasSuffix(e.Type, "#"+tc.code) || !strings.Contains(e.Message, tc.has) {
 			t.Errorf("%v: %d %+v", tc.err, r.Status, e)
+		}
+	}
+	// A write that does something else the second time must not be repeated by
+	// an SDK on its own.
+	f.tables.fail = func(table.Key) error { return table.ErrOutcomeUnknown }
+	for _, op := range []struct{ verb, body string }{
+		{"UpdateItem", `{"TableName":"carts","Key":{"id":{"S":"a"}},"UpdateExpression":"ADD n :n","ExpressionAttributeValues":{":n":{"N":"1"}}}`},
+		{"PutItem", `{"TableName":"carts","Item":{"id":{"S":"a"}},"ConditionExpression":"attribute_not_exists(id)"}`},
+	} {
+		r := f.call(op.verb, op.body)
+		if e := f.asError(op.verb, r); r.Status != 409 || !strings.HasSuffix(e.Type, "#"+codeOutcomeUnknown) {
+			t.Errorf("%s of unknown outcome: %d %+v", op.verb, r.Status, e)
 		}
 	}
 }

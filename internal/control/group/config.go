@@ -40,7 +40,8 @@ type Config struct {
 	// A Core does not use it.
 	Send func(to antipode.Region, msg []byte)
 	// OnFatal is called once when the voter has stopped for good: its store failed,
-	// or the group speaks a newer version. State stays available. A Core does not use it.
+	// or the group speaks a newer version. State stays available. It must
+	// not call Close, which waits for it. A Core does not use it.
 	OnFatal func(error)
 	// Logger receives elections and what goes wrong. Nothing is logged when nil.
 	Logger *slog.Logger

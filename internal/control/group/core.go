@@ -50,6 +50,7 @@ type Core struct {
 	node    *raft.RawNode
 	machine *machine
 	applied uint64
+	base    uint64 // index of the last snapshot
 
 	nonce    uint64 // of this start, so that old answers are known for what they are
 	ticks    uint64
@@ -162,6 +163,7 @@ func (c *Core) recover() error {
 		return err
 	}
 	c.applied = s.snapshot.GetMetadata().GetIndex()
+	c.base = c.applied
 	if s.hard.GetCommit() < c.applied {
 		s.hard.Commit = new(c.applied)
 	}
@@ -387,7 +389,7 @@ func (c *Core) drain() error {
 	}
 	if lead := c.node.BasicStatus().Lead; lead != c.leader {
 		c.leader = lead
-		c.cfg.Logger.Info("control group's leader changed", slog.String("leader", string(c.names[lead])), slog.Uint64("term", c.node.BasicStatus().HardState.GetTerm()))
+		c.cfg.Logger.Info("control group's leader changed", slog.String("leader", string(c.names[lead])), slog.Uint64("term", c.node.BasicStatus().GetTerm()))
 		for _, p := range c.pending {
 			p.sentAt = 0 // what was on its way to the old one may be lost
 		}
@@ -406,6 +408,7 @@ func (c *Core) remember(rd raft.Ready) error {
 			return fmt.Errorf("take over snapshot: %w", err)
 		}
 		c.machine, c.applied = m, rd.Snapshot.GetMetadata().GetIndex()
+		c.base = c.applied
 		if err := c.settle(); err != nil {
 			return err
 		}
@@ -517,23 +520,21 @@ func (c *Core) watchSnapshots() {
 
 // compact cuts the log down to a snapshot once it is long.
 func (c *Core) compact() error {
-	snap, err := c.mem.Snapshot()
-	if err != nil {
-		return fmt.Errorf("compact control group's log: %w", err)
-	}
-	if c.applied-snap.GetMetadata().GetIndex() < uint64(c.cfg.CompactAfter) {
+	if c.applied-c.base < uint64(c.cfg.CompactAfter) {
 		return nil
 	}
 	data, err := c.machine.encode()
 	if err != nil {
 		return err
 	}
-	if snap, err = c.mem.CreateSnapshot(c.applied, c.conf, data); err != nil {
+	snap, err := c.mem.CreateSnapshot(c.applied, c.conf, data)
+	if err != nil {
 		return fmt.Errorf("compact control group's log: %w", err)
 	}
 	if err := c.disk.compact(snap); err != nil {
 		return err
 	}
+	c.base = c.applied
 	if keep := uint64(min(keepEntries, c.cfg.CompactAfter)); c.applied > keep {
 		if err := c.mem.Compact(c.applied - keep); err != nil && !errors.Is(err, raft.ErrCompacted) {
 			return fmt.Errorf("compact control group's log: %w", err)

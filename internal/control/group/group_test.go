@@ -96,7 +96,7 @@ func (w *world) down(name antipode.Region) {
 	if r.Group == nil {
 		return
 	}
-	if err := errors.Join(r.Group.Close(), r.tr.Close(), r.mesh.Close(), r.store.Close()); err != nil {
+	if err := errors.Join(r.Close(), r.tr.Close(), r.mesh.Close(), r.store.Close()); err != nil {
 		w.t.Errorf("%s: %v", name, err)
 	}
 	r.Group = nil
@@ -108,6 +108,7 @@ func (w *world) close() {
 	}
 }
 
+// await waits for a condition; it is called in synctest bubbles.
 func (w *world) await(what string, limit time.Duration, ok func() bool) time.Duration {
 	w.t.Helper()
 	start := time.Now()
@@ -246,7 +247,7 @@ func TestRestart(t *testing.T) {
 }
 
 // TestNoMajority: a region that is cut off serves what it has, and says why it
-// can't change it.
+// can't change it. It runs in a synctest bubble.
 func TestNoMajority(t *testing.T) {
 	bubble(t, func(w *world) {
 		for _, r := range three() {

@@ -48,7 +48,7 @@ func (c *Core) hello(to antipode.Region, ask, echo uint64) {
 	st := c.node.BasicStatus()
 	data, err := encodeHello(hello{
 		Ask: ask, Echo: echo, Joined: c.meta.Joined, Leader: st.RaftState == raft.StateLeader,
-		Term: st.HardState.GetTerm(), Commit: st.HardState.GetCommit(), Last: c.last(),
+		Term: st.GetTerm(), Commit: st.GetCommit(), Last: c.last(),
 	})
 	if err != nil {
 		return // it has nothing that can't be encoded
@@ -146,8 +146,8 @@ func (c *Core) join() error {
 	founding := fresh == voters ||
 		(fresh == known && fresh > voters/2 && c.ticks >= uint64(c.cfg.FirstStartTicks))
 	caughtUp := joined >= (voters+1)/2 && lead != nil && lead.ledTerm == lead.term &&
-		c.node.BasicStatus().HardState.GetTerm() >= lead.term &&
-		c.node.BasicStatus().HardState.GetCommit() >= lead.ledLast
+		c.node.BasicStatus().GetTerm() >= lead.term &&
+		c.node.BasicStatus().GetCommit() >= lead.ledLast
 	if !founding && !caughtUp {
 		return nil
 	}
@@ -197,7 +197,7 @@ func (c *Core) kick() error {
 // checkLost notices that a leader counts on entries which this voter doesn't
 // have: its disk was lost, or put back from a copy. Raft itself would panic.
 func (c *Core) checkLost(m *raftpb.Message) (bool, error) {
-	if m.GetType() != raftpb.MsgHeartbeat || m.GetCommit() <= c.last() || m.GetTerm() < c.node.BasicStatus().HardState.GetTerm() {
+	if m.GetType() != raftpb.MsgHeartbeat || m.GetCommit() <= c.last() || m.GetTerm() < c.node.BasicStatus().GetTerm() {
 		return false, nil
 	}
 	if c.meta.Joined {

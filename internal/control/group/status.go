@@ -25,7 +25,7 @@ type Status struct {
 func (c *Core) Status() Status {
 	st := c.node.BasicStatus()
 	s := Status{
-		Self: c.cfg.Self, Leader: c.names[st.Lead], Term: st.HardState.GetTerm(), Commit: st.HardState.GetCommit(),
+		Self: c.cfg.Self, Leader: c.names[st.Lead], Term: st.GetTerm(), Commit: st.GetCommit(),
 		Applied: c.applied, Joined: c.meta.Joined, Voters: c.cfg.Voters, Err: c.err,
 	}
 	for _, v := range c.cfg.Voters {
@@ -64,18 +64,20 @@ func list(regions []antipode.Region) string {
 // the process: Core.guard takes that as a crash.
 type raftLogger struct{ log *slog.Logger }
 
-func (l raftLogger) Debug(v ...any)              { l.log.Debug("raft", slog.String("said", fmt.Sprint(v...))) }
+func (l raftLogger) Debug(v ...any) { l.log.Debug("raft", slog.String("said", fmt.Sprint(v...))) }
+
 func (l raftLogger) Debugf(f string, v ...any)   { l.log.Debug("raft", slog.Any("said", said{f, v})) }
 func (l raftLogger) Info(v ...any)               { l.Debug(v...) }
 func (l raftLogger) Infof(f string, v ...any)    { l.Debugf(f, v...) }
 func (l raftLogger) Warning(v ...any)            { l.Debug(v...) }
 func (l raftLogger) Warningf(f string, v ...any) { l.Debugf(f, v...) }
 func (l raftLogger) Error(v ...any)              { l.log.Warn("raft", slog.String("said", fmt.Sprint(v...))) }
-func (l raftLogger) Errorf(f string, v ...any)   { l.log.Warn("raft", slog.Any("said", said{f, v})) }
-func (l raftLogger) Fatal(v ...any)              { panic(fmt.Sprint(v...)) }
-func (l raftLogger) Fatalf(f string, v ...any)   { panic(fmt.Sprintf(f, v...)) }
-func (l raftLogger) Panic(v ...any)              { panic(fmt.Sprint(v...)) }
-func (l raftLogger) Panicf(f string, v ...any)   { panic(fmt.Sprintf(f, v...)) }
+
+func (l raftLogger) Errorf(f string, v ...any) { l.log.Warn("raft", slog.Any("said", said{f, v})) }
+func (l raftLogger) Fatal(v ...any)            { panic(fmt.Sprint(v...)) }
+func (l raftLogger) Fatalf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
+func (l raftLogger) Panic(v ...any)            { panic(fmt.Sprint(v...)) }
+func (l raftLogger) Panicf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
 
 // said formats a message only if it is logged.
 type said struct {

@@ -36,6 +36,7 @@ func Run(t *testing.T, open Open) {
 		{"Get", testGet},
 		{"Batch", testBatch},
 		{"EmptyBatch", testEmptyBatch},
+		{"Later", testLater},
 		{"LargeBatch", testLargeBatch},
 		{"Iterate", testIterate},
 		{"DeleteRange", testDeleteRange},
@@ -184,6 +185,37 @@ func testEmptyBatch(t *testing.T, open Open) {
 	closeStore(t, crashed)
 	if err := c.Wait(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// testLater: what is left to a later Apply is visible at once, and durable with it.
+func testLater(t *testing.T, open Open) {
+	fs := vfs.NewCrashableMem()
+	s := open(t, fs, home)
+	defer closeStore(t, s)
+	later := func(key string) {
+		b := s.NewBatch()
+		b.Set([]byte(key), []byte("1"))
+		if err := s.ApplyLater(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	later("a")
+	if err := s.ApplyLater(s.NewBatch()); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s, "a=1")
+	put(t, s, "b", "1")
+	later("c")
+	commit(t, s, s.NewBatch())
+	later("d")
+	want(t, s, "a=1", "b=1", "c=1", "d=1")
+
+	crashed := open(t, fs.CrashClone(vfs.CrashCloneCfg{}), home)
+	defer closeStore(t, crashed)
+	got := dump(t, crashed, nil, nil)
+	if n := min(len(got), 3); !cmp.Equal(got[:n], []string{"a=1", "b=1", "c=1"}) {
+		t.Errorf("after a crash: got %q, want all that came before the last wait", got)
 	}
 }
 
@@ -405,10 +437,11 @@ func testClosed(t *testing.T, open Open) {
 	_, getErr := s.Get(nil, []byte("a"))
 	_, iterErr := s.Iterate(nil, nil)
 	_, applyErr := s.Apply(b)
+	laterErr := s.ApplyLater(s.NewBatch())
 	snap := s.Snapshot()
 	_, snapErr := snap.Get(nil, []byte("a"))
 	for what, err := range map[string]error{
-		"Get": getErr, "Iterate": iterErr, "Apply": applyErr, "Snapshot": snapErr, "Snapshot.Close": snap.Close(),
+		"Get": getErr, "Iterate": iterErr, "Apply": applyErr, "ApplyLater": laterErr, "Snapshot": snapErr, "Snapshot.Close": snap.Close(),
 		"Checkpoint": s.Checkpoint("copy"), "Close": s.Close(),
 	} {
 		if !errors.Is(err, engine.ErrClosed) {

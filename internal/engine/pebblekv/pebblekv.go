@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,6 @@ type Store struct {
 	closed bool
 
 	unchecked atomic.Int64 // bytes written since the free space was looked at
-	free      atomic.Int64 // free bytes at that time
 }
 
 var _ engine.Store = (*Store)(nil)
@@ -185,7 +185,7 @@ func (s *Store) NewBatch() engine.Batch { return &batch{Batch: s.db.NewBatch(), 
 // Apply implements engine.Store.
 func (s *Store) Apply(b engine.Batch) (engine.Commit, error) {
 	own, err := s.apply(b, func(own *batch) error {
-		if own.Batch.Empty() {
+		if own.Empty() {
 			// Its Wait must still imply that all earlier batches are durable.
 			if err := own.LogData(nil, nil); err != nil {
 				return err
@@ -246,13 +246,7 @@ func (s *Store) admit(b *batch) error {
 	if s.unchecked.Add(int64(b.Len())) < checkEvery {
 		return nil
 	}
-	usage, err := s.cfg.FS.GetDiskUsage(s.cfg.Dir)
-	if err != nil {
-		s.unchecked.Store(0) // a file system that can't tell
-		return nil
-	}
-	free := int64(min(usage.AvailBytes, 1<<62))
-	s.free.Store(free)
+	free := s.space()
 	if free < need {
 		return fmt.Errorf("%w: %d MiB are free at %s and %d MiB are kept in reserve: free some space; writing goes on by itself then",
 			engine.ErrDiskFull, free>>20, s.cfg.Dir, s.cfg.ReserveBytes>>20)
@@ -261,6 +255,16 @@ func (s *Store) admit(b *batch) error {
 		s.unchecked.Store(0) // while space is short, every batch looks
 	}
 	return nil
+}
+
+// space returns the free bytes on the disk: no end of them where the file system
+// can't tell.
+func (s *Store) space() int64 {
+	usage, err := s.cfg.FS.GetDiskUsage(s.cfg.Dir)
+	if err != nil {
+		return math.MaxInt64
+	}
+	return int64(min(usage.AvailBytes, math.MaxInt64))
 }
 
 // Snapshot implements engine.Store. After Close its reads return engine.ErrClosed.
@@ -355,7 +359,7 @@ func (b *batch) DeleteRange(lower, upper []byte) {
 }
 
 // Discard implements engine.Batch.
-func (b *batch) Discard() { _ = b.Batch.Close() }
+func (b *batch) Discard() { _ = b.Close() }
 
 // Wait implements engine.Commit.
 func (b *batch) Wait() error {
@@ -451,7 +455,7 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 // Fatalf implements pebble.Logger. Pebble expects not to come back from here; it
 // may, because nothing that it does afterwards reaches the disk.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	err := errors.New(fmt.Sprintf(format, args...))
+	err := fmt.Errorf(format, args...)
 	for _, a := range args {
 		if cause, ok := a.(error); ok {
 			err = cause

@@ -184,11 +184,12 @@ func TestFailStop(t *testing.T) {
 					t.Errorf("write: got %v, want %v", err, c.want)
 				}
 			}
-			if len(told) != 1 || !strings.Contains(told[0].Error(), "start the region again") {
-				t.Errorf("OnFatal was called with %v, want one error that says what to do", told)
-			}
 			if err := s.Close(); !errors.Is(err, pebblekv.ErrFailed) {
 				t.Errorf("Close: got %v, want ErrFailed", err)
+			}
+			// Read after Close, which waits for the goroutine that wrote the log.
+			if len(told) != 1 || !strings.Contains(told[0].Error(), "start the region again") {
+				t.Errorf("OnFatal was called with %v, want one error that says what to do", told)
 			}
 			s = open(t, pebblekv.Config{FS: mem.CrashClone(vfs.CrashCloneCfg{}), Dir: "d"})
 			if got, err := s.Get(nil, []byte("a")); err != nil || string(got) != "1" {
