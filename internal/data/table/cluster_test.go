@@ -50,9 +50,8 @@ func newCluster(t *testing.T, names ...antipode.Region) *cluster {
 		t: t, state: control.NewState(), regions: map[antipode.Region]*region{},
 		cut: map[[2]antipode.Region]bool{}, wall: time.UnixMilli(1_700_000_000_000),
 	}
-	for i, n := range names {
-		c.apply(control.Command{PutRegion: &control.Region{Name: n}})
-		_ = i
+	for _, n := range names {
+		c.apply(control.Command{PutRegion: &control.Region{Name: n, Location: "at-" + string(n)}})
 	}
 	for _, n := range names {
 		c.start(n, vfs.NewCrashableMem())

@@ -82,7 +82,7 @@ func (ts *Tables) visible(t *TableRef, p place) (*collision.Version, error) {
 func (ts *Tables) birthplace(w *WriteRequest) (antipode.Region, error) {
 	switch w.Table.HomeBy {
 	case antipode.HomePrefix:
-		if home, ok := prefixHome(w.Table, w.Key.Partition); ok {
+		if home, ok := ts.prefixHome(w.Table, w.Key.Partition); ok {
 			return home, nil
 		}
 		return "", &Error{Code: "ValidationException", Message: fmt.Sprintf(
@@ -93,8 +93,7 @@ func (ts *Tables) birthplace(w *WriteRequest) (antipode.Region, error) {
 		if err != nil || d.Keep || d.Delete {
 			return ts.cfg.Self, nil //nolint:nilerr // the item may exist elsewhere: its home evaluates again
 		}
-		home := antipode.Region(fastjson.GetString(d.Body, w.Table.HomeAttr, "S"))
-		if w.Table.HasReplica(home) {
+		if home, ok := ts.resolve(w.Table, fastjson.GetString(d.Body, w.Table.HomeAttr, "S")); ok {
 			return home, nil
 		}
 		return ts.cfg.Self, nil // checked again at the birth, where it is known to be one
@@ -103,13 +102,30 @@ func (ts *Tables) birthplace(w *WriteRequest) (antipode.Region, error) {
 	}
 }
 
-func prefixHome(t *TableRef, partition []byte) (antipode.Region, bool) {
+func (ts *Tables) prefixHome(t *TableRef, partition []byte) (antipode.Region, bool) {
 	i := bytes.IndexAny(partition, "#/:")
 	if i < 0 {
 		return "", false
 	}
-	home := antipode.Region(partition[:i])
-	return home, t.HasReplica(home)
+	return ts.resolve(t, string(partition[:i]))
+}
+
+// resolve finds the replica that a client means: by the region's name, or by
+// the code of its location where no other replica has the same.
+func (ts *Tables) resolve(t *TableRef, text string) (found antipode.Region, ok bool) {
+	if name := antipode.Region(text); t.HasReplica(name) {
+		return name, true
+	}
+	regions := ts.cfg.Catalog().Regions
+	for _, r := range t.Replicas {
+		if def := regions[r]; text != "" && def != nil && def.Location == text {
+			if ok {
+				return "", false
+			}
+			found, ok = r, true
+		}
+	}
+	return found, ok
 }
 
 // writeAtHome writes an item that belongs here, or is born here if its arbiter
@@ -154,8 +170,8 @@ func (ts *Tables) checkBirth(w *WriteRequest) error {
 	if err != nil || d.Keep || d.Delete {
 		return nil //nolint:nilerr // said again, with the item held
 	}
-	home := antipode.Region(fastjson.GetString(d.Body, w.Table.HomeAttr, "S"))
-	if w.Table.HasReplica(home) {
+	home := fastjson.GetString(d.Body, w.Table.HomeAttr, "S")
+	if _, ok := ts.resolve(w.Table, home); ok {
 		return nil
 	}
 	return &Error{Code: "ValidationException", Message: fmt.Sprintf(
@@ -173,7 +189,7 @@ func (ts *Tables) mayWrite(t *TableRef, p place, there *collision.Version, grant
 		return &movedError{to: there.Home, after: there.Dot}
 	}
 	if t.HomeBy == antipode.HomePrefix {
-		return nil // the key itself says whose it is: nobody else can give birth to it
+		return ts.mayBearPrefixed(t, p, there)
 	}
 	if arbiterOf(t, p.key) == ts.cfg.Self {
 		// The arbiter itself gives birth: nothing can come between its decision
@@ -195,6 +211,25 @@ func (ts *Tables) mayWrite(t *TableRef, p place, there *collision.Version, grant
 		return errUnborn
 	}
 	return nil
+}
+
+// mayBearPrefixed lets only the region that the key itself names give birth to
+// it. One that the item was moved to, and that saw it removed, sends the writer
+// back, along with the removal.
+func (ts *Tables) mayBearPrefixed(t *TableRef, p place, there *collision.Version) error {
+	k, err := splitKey(p.key)
+	if err != nil {
+		return err
+	}
+	home, ok := ts.prefixHome(t, k.Partition)
+	if !ok || home == ts.cfg.Self {
+		return nil // birthplace has refused a key that names no region
+	}
+	moved := &movedError{to: home}
+	if there != nil {
+		moved.after = there.Dot
+	}
+	return moved
 }
 
 // writeForPeer serves a forwarded write.
@@ -443,7 +478,7 @@ func (ts *Tables) getAtHome(ctx context.Context, t *TableRef, p place, after ant
 		if err != nil {
 			return nil, err
 		}
-		if home, ok := prefixHome(t, k.Partition); ok && home != ts.cfg.Self {
+		if home, ok := ts.prefixHome(t, k.Partition); ok && home != ts.cfg.Self {
 			return nil, &movedError{to: home}
 		}
 		return ts.getHere(ctx, t, p, nil)
@@ -467,7 +502,7 @@ func (ts *Tables) Home(ctx context.Context, t *TableRef, key Key) (antipode.Regi
 		return home, err
 	}
 	if t.HomeBy == antipode.HomePrefix {
-		if home, ok := prefixHome(t, key.Partition); ok {
+		if home, ok := ts.prefixHome(t, key.Partition); ok {
 			return home, nil
 		}
 	} else {

@@ -196,3 +196,32 @@ func count(t *testing.T, r *region, prefix byte) (n int) {
 	check(t, it.Close())
 	return n
 }
+
+// TestPrefixHomeAfterMove checks that a key that names its home is born there
+// again after the item was moved away and removed, and nowhere else.
+func TestPrefixHomeAfterMove(t *testing.T) {
+	c := newCluster(t, oregon, mumbai)
+	c.make("users", antipode.WritePartitioned, func(t *control.Table) { t.HomeBy = antipode.HomePrefix })
+	key := "at-oregon#1" // the code of its location stands for the region
+	check(t, c.write(mumbai, "users", key, "put 1"))
+	tbl, err := c.regions[oregon].ts.Table("users")
+	check(t, err)
+	check(t, c.regions[oregon].ts.Move(context.Background(), tbl, table.Key{Partition: []byte(key)}, mumbai))
+	c.exchange()
+	check(t, c.write(mumbai, "users", key, "delete"))
+	check(t, c.write(mumbai, "users", key, "create 2"))
+	if home, err := c.regions[oregon].ts.Home(context.Background(), tbl, table.Key{Partition: []byte(key)}); err != nil || home != oregon {
+		t.Errorf("home after the rebirth: %s %v", home, err)
+	}
+	c.exchange()
+	for r := range c.regions {
+		if got := c.read(r, "users", key, true); got != "2" {
+			t.Errorf("%s reads %q", r, got)
+		}
+	}
+	err = c.write(mumbai, "users", "nowhere", "put 1")
+	var refused *table.Error
+	if !errors.As(err, &refused) || refused.Code != "ValidationException" {
+		t.Errorf("a key that names no region: %v", err)
+	}
+}
