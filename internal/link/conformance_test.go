@@ -111,13 +111,16 @@ func (w *tcpWorld) open(t *testing.T, cfg Config) *Mesh {
 	return m
 }
 
-// quick has the times of a test over real sockets.
+// quick has the times of a test over real sockets that waits for peers to be lost.
 func quick(self antipode.Region) Config {
 	return Config{
-		Self: self, Heartbeat: 20 * time.Millisecond, LostAfter: 200 * time.Millisecond,
-		MaxBackoff: 50 * time.Millisecond, DialTimeout: 300 * time.Millisecond,
+		Self: self, Heartbeat: 20 * time.Millisecond, LostAfter: 600 * time.Millisecond,
+		MaxBackoff: 50 * time.Millisecond, DialTimeout: 600 * time.Millisecond,
 	}
 }
+
+// patient is for tests that would be disturbed by a peer declared lost on a busy machine.
+func patient(c *Config) { c.LostAfter, c.DialTimeout = 10*time.Second, 10*time.Second }
 
 // pair opens two meshes that the test closes.
 func pair(t *testing.T, w world, cfgs ...func(*Config)) (a, b *Mesh) {
@@ -218,7 +221,7 @@ func echo(_ context.Context, from antipode.Region, body []byte) ([]byte, error) 
 }
 
 func testCall(t suite) {
-	a, b := pair(t.T, t.world)
+	a, b := pair(t.T, t.world, patient)
 	b.HandleCall("echo", echo)
 	for _, body := range []string{"", "hello"} {
 		got, err := a.Call(t.Context(), mumbai, "echo", []byte(body))
@@ -233,7 +236,7 @@ func testCall(t suite) {
 }
 
 func testCallErrors(t suite) {
-	a, b := pair(t.T, t.world)
+	a, b := pair(t.T, t.world, patient)
 	b.HandleCall("plain", func(context.Context, antipode.Region, []byte) ([]byte, error) {
 		return nil, errors.New("no\nluck")
 	})
@@ -262,7 +265,7 @@ func testCallErrors(t suite) {
 // testCallEnds checks that a handler's context ends when the caller cancels, and
 // carries the caller's deadline.
 func testCallEnds(t suite) {
-	a, b := pair(t.T, t.world)
+	a, b := pair(t.T, t.world, patient)
 	started, ended := make(chan time.Duration, 1), make(chan error, 1)
 	b.HandleCall("hang", func(ctx context.Context, _ antipode.Region, _ []byte) ([]byte, error) {
 		left := time.Duration(-1)
@@ -304,7 +307,7 @@ func testCallEnds(t suite) {
 }
 
 func testCallConcurrently(t suite) {
-	a, b := pair(t.T, t.world)
+	a, b := pair(t.T, t.world, patient)
 	b.HandleCall("echo", echo)
 	var all sync.WaitGroup
 	for i := range 300 {
@@ -323,7 +326,7 @@ func testCallConcurrently(t suite) {
 }
 
 func testLargeBodies(t suite) {
-	a, b := pair(t.T, t.world, func(c *Config) { c.MaxMessage = 3 << 20 })
+	a, b := pair(t.T, t.world, patient, func(c *Config) { c.MaxMessage = 3 << 20 })
 	b.HandleCall("echo", func(_ context.Context, _ antipode.Region, body []byte) ([]byte, error) { return body, nil })
 	b.HandleCall("much", func(context.Context, antipode.Region, []byte) ([]byte, error) { return make([]byte, 4<<20), nil })
 	body := bytes.Repeat([]byte("0123456789abcdef"), 3<<16)
@@ -350,7 +353,7 @@ func serveEcho(m *Mesh, kind Kind) <-chan antipode.Region {
 }
 
 func testDial(t suite) {
-	a, b := pair(t.T, t.world)
+	a, b := pair(t.T, t.world, patient)
 	for _, kind := range []Kind{KindRaft, KindJournal, KindBlob, KindTunnel} {
 		from := serveEcho(b, kind)
 		c, err := a.Dial(t.Context(), mumbai, kind)
@@ -383,7 +386,7 @@ func testDial(t suite) {
 }
 
 func testDialWithoutTaker(t suite) {
-	a, _ := pair(t.T, t.world)
+	a, _ := pair(t.T, t.world, patient)
 	c, err := a.Dial(t.Context(), mumbai, KindBlob)
 	if err != nil {
 		return // the peer was quicker
@@ -395,7 +398,7 @@ func testDialWithoutTaker(t suite) {
 }
 
 func testHalfClose(t suite) {
-	a, b := pair(t.T, t.world)
+	a, b := pair(t.T, t.world, patient)
 	b.HandleConn(KindTunnel, func(_ context.Context, _ antipode.Region, c net.Conn) {
 		all, err := io.ReadAll(c)
 		if err != nil {
@@ -422,7 +425,7 @@ func testHalfClose(t suite) {
 }
 
 func testDeadlines(t suite) {
-	a, b := pair(t.T, t.world)
+	a, b := pair(t.T, t.world, patient)
 	b.HandleConn(KindBlob, func(ctx context.Context, _ antipode.Region, c net.Conn) {
 		<-ctx.Done() // reads nothing
 	})
@@ -538,6 +541,9 @@ func testCut(t suite, d Direction) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("it took %v to notice", took)
 	}
+	if _, err := c.Write([]byte("x")); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("write to a lost peer: %v", err)
+	}
 	_, err = a.Call(t.Context(), mumbai, "echo", nil)
 	if !errors.As(err, &unreachable) || unreachable.Sent || !errors.Is(err, ErrUnreachable) {
 		t.Errorf("call while cut: %v", err)
@@ -561,7 +567,7 @@ func testCut(t suite, d Direction) {
 
 // testShortCut checks that what was on the way during a short cut arrives after it.
 func testShortCut(t suite) {
-	a, b := pair(t.T, t.world, func(c *Config) { c.LostAfter = 5 * time.Second })
+	a, b := pair(t.T, t.world, func(c *Config) { c.LostAfter = 10 * time.Second })
 	b.HandleCall("echo", echo)
 	if _, err := a.Call(t.Context(), mumbai, "echo", nil); err != nil {
 		t.Fatal(err)
@@ -627,7 +633,14 @@ func testRestart(t suite) {
 		}
 		_ = c.Close()
 		eventually(t.T, "not connected", func() bool { return !a.Connected(mumbai) })
-		eventually(t.T, "lost", func() bool { return a.Stats().Peers[mumbai].Lost })
+		eventually(t.T, "told to be lost", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(changes) == 2*round+2
+		})
+		if !a.Stats().Peers[mumbai].Lost {
+			t.Error("told to be lost, but is not")
+		}
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -639,7 +652,7 @@ func testRestart(t suite) {
 // testPanic checks that a handler's panic is the caller's error, and not the end.
 func testPanic(t suite) {
 	var log logBuffer
-	a, b := pair(t.T, t.world, func(c *Config) { c.Logger = log.logger() })
+	a, b := pair(t.T, t.world, patient, func(c *Config) { c.Logger = log.logger() })
 	b.HandleCall("panic", func(context.Context, antipode.Region, []byte) ([]byte, error) { panic("at the disco") })
 	b.HandleCall("echo", echo)
 	var unreachable *UnreachableError
@@ -655,7 +668,7 @@ func testPanic(t suite) {
 }
 
 func testClose(t suite) {
-	a, b := pair(t.T, t.world)
+	a, b := pair(t.T, t.world, patient)
 	ended := make(chan struct{})
 	started := make(chan struct{}, 2)
 	b.HandleConn(KindRaft, func(ctx context.Context, _ antipode.Region, c net.Conn) {

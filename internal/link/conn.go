@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/antipode-io/antipode"
 )
+
+// goodbye bounds how long closing a connection may take.
+const goodbye = time.Second
 
 // conn is a connection of a mesh.
 type conn struct {
@@ -17,6 +21,8 @@ type conn struct {
 	once  sync.Once
 	// onClose runs once, when the connection is closed by its owner.
 	onClose func()
+	// reason is why the mesh broke the connection; nil if it did not.
+	reason atomic.Pointer[error]
 	// onBroken runs when a read meets the end or an error. May be nil.
 	onBroken func(error)
 }
@@ -37,27 +43,51 @@ func (m *Mesh) register(raw *rawConn) (*conn, error) {
 		err = ErrClosed
 	}
 	if err != nil {
-		c.breakOff()
+		c.breakOff(err)
 		_ = c.Close() // broken already
 		return nil, err
 	}
 	return c, nil
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. When the mesh broke the connection, its error is an
+// UnreachableError that says why.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.rawConn.Read(b)
-	if err != nil && c.onBroken != nil {
-		c.onBroken(err)
+	if err != nil {
+		err = c.explain(err)
+		if c.onBroken != nil {
+			c.onBroken(err)
+		}
 	}
 	return n, err
 }
 
+// Write implements net.Conn, with errors as for Read.
+func (c *conn) Write(b []byte) (int, error) {
+	n, err := c.rawConn.Write(b)
+	if err != nil {
+		err = c.explain(err)
+	}
+	return n, err
+}
+
+func (c *conn) explain(err error) error {
+	if reason := c.reason.Load(); reason != nil {
+		return &UnreachableError{Region: c.peer, Sent: true, Err: *reason}
+	}
+	return err
+}
+
 // Close implements net.Conn.
 func (c *conn) Close() error {
-	err := error(nil)
+	var err error
 	c.once.Do(func() {
+		// TLS says goodbye first. If what is unsent leaves no room for that, the
+		// other end does not read, and closing is not to wait for it.
+		timer := time.AfterFunc(goodbye, c.kill)
 		err = c.rawConn.Close()
+		timer.Stop()
 		c.mesh.mu.Lock()
 		delete(c.mesh.conns, c)
 		c.mesh.mu.Unlock()
@@ -79,10 +109,13 @@ func (c *conn) CloseWrite() error {
 
 // breakOff makes the connection fail for both ends at once. Its owner still
 // closes it.
-func (c *conn) breakOff() { c.kill() }
+func (c *conn) breakOff(reason error) {
+	c.reason.CompareAndSwap(nil, &reason)
+	c.kill()
+}
 
 // breakOff breaks those connections with a peer that the function picks.
-func (m *Mesh) breakOff(peer antipode.Region, pick func(*conn) bool) {
+func (m *Mesh) breakOff(peer antipode.Region, reason error, pick func(*conn) bool) {
 	m.mu.Lock()
 	var picked []*conn
 	for c := range m.conns {
@@ -92,6 +125,6 @@ func (m *Mesh) breakOff(peer antipode.Region, pick func(*conn) bool) {
 	}
 	m.mu.Unlock()
 	for _, c := range picked {
-		c.breakOff()
+		c.breakOff(reason)
 	}
 }

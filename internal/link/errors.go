@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -56,8 +57,11 @@ func (e *UnreachableError) Is(target error) bool { return target == ErrUnreachab
 // Unwrap returns the cause.
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// CodeNoHandler is the Code of a RemoteError for a method that is not served.
-const CodeNoHandler = "no-handler"
+// The codes of a RemoteError that the mesh itself gives.
+const (
+	CodeNoHandler = "no-handler" // the method is not served; matches ErrNoHandler
+	CodeDeadline  = "deadline"   // the caller's deadline passed while the handler ran; matches context.DeadlineExceeded
+)
 
 // RemoteError is an error that the peer's handler returned. A handler chooses
 // the Code by returning a *RemoteError, wrapped or not; the other fields are
@@ -77,7 +81,13 @@ func (e *RemoteError) Error() string {
 	return fmt.Sprintf("region %s answered %s: %s", e.Region, e.Method, e.Text)
 }
 
-// Is reports whether target is ErrNoHandler and the code says so.
+// Is reports whether the code stands for target.
 func (e *RemoteError) Is(target error) bool {
-	return target == ErrNoHandler && e.Code == CodeNoHandler
+	switch e.Code {
+	case CodeNoHandler:
+		return target == ErrNoHandler
+	case CodeDeadline:
+		return target == context.DeadlineExceeded
+	}
+	return false
 }

@@ -176,7 +176,7 @@ func (m *Mesh) Dial(ctx context.Context, to antipode.Region, kind Kind) (net.Con
 		return nil, &UnreachableError{Region: to, Err: err}
 	}
 	if err := p.lostError(); err != nil { // lost while dialing: nobody else would close it
-		c.breakOff()
+		c.breakOff(err)
 		_ = c.Close() // broken already
 		return nil, err
 	}
@@ -272,9 +272,10 @@ func (m *Mesh) SetTrust(trust identity.Trust) {
 		}
 	}
 	m.mu.Unlock()
+	reason := fmt.Errorf("%w any more: its root was removed or replaced", ErrNotTrusted)
 	for _, c := range distrusted {
 		m.log.Warn("link closed, its region is trusted no more", "peer", c.peer, "kind", c.kind)
-		c.breakOff()
+		c.breakOff(reason)
 	}
 	for _, p := range m.peers {
 		p.kickOff() // it may be trusted now
@@ -364,7 +365,7 @@ func (m *Mesh) Close() error {
 	m.cancel()
 	m.transport.close()
 	for _, c := range conns {
-		c.breakOff()
+		c.breakOff(ErrClosed)
 	}
 	m.rpc.close()
 	m.wg.Wait()

@@ -146,7 +146,7 @@ func (p *peer) session(ctx context.Context) (up bool, err error) {
 		p.setCause(err)
 		return false, err
 	}
-	defer client.close()
+	defer func() { client.close(err) }()
 	// The first answer proves that the peer accepted this region's certificate.
 	if err := p.heartbeat(dialCtx, client); err != nil {
 		err = explain(err)
@@ -247,22 +247,23 @@ func (p *peer) watch() {
 
 func (p *peer) judge(now time.Time) {
 	since := now.Add(-p.mesh.cfg.LostAfter)
+	silent := fmt.Errorf("silent for %v", p.mesh.cfg.LostAfter)
 	p.mu.Lock()
 	deaf := p.askedAt.Before(since)
 	newlyLost := !p.lost && p.heardAt.Before(since)
 	if newlyLost {
 		p.lost = true
-		p.cause = fmt.Errorf("silent for %v: %w", p.mesh.cfg.LostAfter, p.cause)
+		p.cause = fmt.Errorf("%w: %w", silent, p.cause)
 		p.broadcastLocked()
 	}
 	p.mu.Unlock()
 	if newlyLost {
 		p.mesh.log.Warn("peer is lost", "peer", p.region, "silent_for", p.mesh.cfg.LostAfter)
-		p.mesh.breakOff(p.region, func(c *conn) bool { return !c.inbound })
+		p.mesh.breakOff(p.region, silent, func(c *conn) bool { return !c.inbound })
 		p.tell()
 	}
 	if deaf {
-		p.mesh.breakOff(p.region, func(c *conn) bool { return c.inbound && c.since.Before(since) })
+		p.mesh.breakOff(p.region, silent, func(c *conn) bool { return c.inbound && c.since.Before(since) })
 	}
 }
 

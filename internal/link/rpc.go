@@ -168,7 +168,11 @@ func (r *rpcSide) run(from antipode.Region, req *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read request: %w", err)
 	}
-	return h(ctx, from, body)
+	answer, err := h(ctx, from, body)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && errors.Is(err, context.DeadlineExceeded) {
+		err = &RemoteError{Code: CodeDeadline, Text: err.Error()}
+	}
+	return answer, err
 }
 
 // readMessage reads a body whole. Size is what its sender announced, or -1.
@@ -232,8 +236,8 @@ func (c *rpcClient) breakDown(cause error) {
 }
 
 // close ends the connection and the calls on it.
-func (c *rpcClient) close() {
-	c.conn.breakOff()
+func (c *rpcClient) close(reason error) {
+	c.conn.breakOff(reason)
 	_ = c.http.Close()
 	_ = c.conn.Close() // broken already
 }
@@ -283,11 +287,23 @@ func (c *rpcClient) failure(ctx context.Context, method string, err error) error
 	case c.mesh.ctx.Err() != nil:
 		err = ErrClosed
 	default:
-		select {
-		case <-c.broken: // says more than what HTTP/2 makes of it
-			err = c.cause
-		default:
-		}
+		err = c.why(err)
 	}
 	return &UnreachableError{Region: c.peer, Sent: true, Err: err}
+}
+
+// why prefers the reason that broke the connection to what HTTP/2 makes of it.
+func (c *rpcClient) why(err error) error {
+	if reason := c.conn.reason.Load(); reason != nil {
+		return *reason
+	}
+	select {
+	case <-c.broken:
+		if errors.Is(c.cause, io.EOF) {
+			return errDropped
+		}
+		return c.cause
+	default:
+		return err
+	}
 }
