@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/antipode-io/antipode"
 )
 
@@ -94,8 +96,6 @@ func openLog(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 }
 
-func (c *child) pid() int { return c.cmd.Process.Pid }
-
 func (c *child) running() bool {
 	select {
 	case <-c.exited:
@@ -115,7 +115,7 @@ func (c *child) death() string {
 		return c.err.Error()
 	}
 	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return fmt.Sprintf("was killed (%s)", status.Signal())
+		return "was killed by " + unix.SignalName(status.Signal())
 	}
 	return fmt.Sprintf("failed (exit code %d)", exit.ExitCode())
 }

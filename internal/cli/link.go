@@ -128,8 +128,8 @@ func (a *app) healLink(ctx context.Context, dir, first, second string) error {
 
 func (a *app) delayLink(ctx context.Context, dir string, args []string) error {
 	d, err := time.ParseDuration(args[2])
-	if err != nil || d < 0 {
-		return usagef("%q is no delay; write a number with its unit, such as 75ms or 1.5s", args[2])
+	if err != nil || d < 0 || d > time.Minute {
+		return usagef("%q is no delay from 0 to 1m; write a number with its unit, such as 75ms or 1.5s", args[2])
 	}
 	e, err := a.ends(dir, args[0], args[1])
 	if err != nil {

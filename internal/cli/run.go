@@ -32,7 +32,7 @@ func (a *app) regionCommand() *cobra.Command {
 	}
 	dataFlag(run, &o.dir)
 	run.Flags().StringVarP(&o.file, "file", "f", "", "spec `file` (default DIR/"+specFile+")")
-	run.Flags().StringVar(&o.wan, "wan", "", "emulate a wide-area network: geo, off, or a one-way delay (default: as `mode` of the last up, else none)")
+	run.Flags().StringVar(&o.wan, "wan", "", "emulate a wide-area network: `mode` geo, off, or a one-way delay (default: that of the last up in DIR, if there was one)")
 	run.Flags().StringVar(&o.log, "log", "text", "`format` of the log: text or json")
 	run.Flags().BoolVar(&o.verbose, "verbose", false, "log details too")
 	return group("region", "Run a single region", run)

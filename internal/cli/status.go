@@ -35,6 +35,18 @@ type report struct {
 	full map[antipode.Region]operator.RegionStatus // of those that answered
 	why  map[antipode.Region]error                 // of those that did not
 	spec *spec.Spec
+	// elsewhere are regions that can't be asked from here, and that those here are
+	// connected to.
+	elsewhere map[antipode.Region]bool
+}
+
+var errNotConnected = errors.New("it can't be asked from here, and no region here is connected to it")
+
+func newReport(s *spec.Spec) *report {
+	return &report{
+		full: map[antipode.Region]operator.RegionStatus{}, why: map[antipode.Region]error{}, spec: s,
+		elsewhere: map[antipode.Region]bool{},
+	}
 }
 
 type regionReport struct {
@@ -187,7 +199,7 @@ func replicasByShardSet(regions []antipode.Region) map[antipode.Shard][]antipode
 
 // status asks all regions at once.
 func (in *install) status(ctx context.Context) *report {
-	r := &report{full: map[antipode.Region]operator.RegionStatus{}, why: map[antipode.Region]error{}, spec: in.spec}
+	r := newReport(in.spec)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for i := range in.spec.Regions {
@@ -244,8 +256,13 @@ func (r *report) merge(in *install) {
 			for _, t := range s.Tables {
 				tables[t.Name] = mergeTable(tables, t, region.Name)
 			}
-		case !in.hasToken(region.Name) && r.connected(region.Name):
-			one.State = operator.StateLive // on another machine, as its peers here see it
+		case !in.hasToken(region.Name):
+			// On another machine: what its peers here see has to do.
+			r.why[region.Name] = errNotConnected
+			if r.connected(region.Name) {
+				one.State, r.why[region.Name] = operator.StateLive, nil
+				r.elsewhere[region.Name] = true
+			}
 		}
 		r.Regions = append(r.Regions, one)
 	}
@@ -332,8 +349,14 @@ func (a *app) printStatus(r *report, details bool) error {
 	rows := [][]string{{"REGION", "STATE", "LAG", "API", "REMARK"}}
 	for _, one := range r.Regions {
 		remark := r.reason(one.Name)
-		if remark == "" && r.full[one.Name].Witness {
+		def, _ := r.spec.Region(one.Name)
+		switch {
+		case remark == "" && def.Witness && r.elsewhere[one.Name]:
+			remark = "witness, as seen from here"
+		case remark == "" && def.Witness:
 			remark = "witness"
+		case remark == "" && r.elsewhere[one.Name]:
+			remark = "as seen from here; ask there for its lag"
 		}
 		rows = append(rows, []string{string(one.Name), string(one.State), lagText(one), orDash(one.API), remark})
 	}
@@ -385,8 +408,10 @@ func (a *app) printDetails(r *report) error {
 		rows := [][]string{
 			{"", "version", fmt.Sprintf("%s, process %d, since %s", s.Version, s.PID, s.Started.Format(time.RFC3339))},
 			{"", "control group", fmt.Sprintf("leader %s, state %d", orDash(string(s.Leader)), s.Index)},
-			{"", "clock", fmt.Sprintf("%+.1f ms from the peers', ±%.1f ms %s", s.Clock.OffsetMS, s.Clock.UncertaintyMS, s.Clock.Refuses)},
-			{"", "store", fmt.Sprintf("%s on disk, journals %s, %s waiting", size(s.Store.DiskBytes), size(s.Store.JournalBytes), size(s.Store.WaitingBytes))},
+			{"", "clock", clockText(s.Clock)},
+		}
+		if s.Store != (operator.StoreStatus{}) {
+			rows = append(rows, []string{"", "store", fmt.Sprintf("%s on disk, journals %s, %s waiting", size(s.Store.DiskBytes), size(s.Store.JournalBytes), size(s.Store.WaitingBytes))})
 		}
 		for _, p := range s.Peers {
 			text := "not connected"
@@ -403,6 +428,16 @@ func (a *app) printDetails(r *report) error {
 		}
 	}
 	return nil
+}
+
+func clockText(c operator.ClockStatus) string {
+	switch {
+	case c.Refuses != "":
+		return c.Refuses
+	case c.UncertaintyMS == 0:
+		return "not compared with another region's yet"
+	}
+	return fmt.Sprintf("%+.1f ms from the others', give or take %.1f ms", c.OffsetMS, c.UncertaintyMS)
 }
 
 func size(n uint64) string {

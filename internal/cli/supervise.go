@@ -161,10 +161,12 @@ func (v *supervisor) stop(signals <-chan os.Signal) {
 			running++
 		}
 	}
-	if running == 0 {
+	if len(v.children) == 0 {
 		return
 	}
-	v.app.note("\nstopping %s; Ctrl-C again ends %s at once", count(running, "region"), plural(running, "it", "them"))
+	if running > 0 {
+		v.app.note("\nstopping %s; Ctrl-C again ends %s at once", count(running, "region"), plural(running, "it", "them"))
+	}
 	hurry, done := make(chan struct{}), make(chan struct{})
 	watching := make(chan struct{})
 	drain(signals) // the one that brought us here

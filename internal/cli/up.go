@@ -62,7 +62,7 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := a.checkPorts(s); err != nil {
+	if err := a.checkPorts(ctx, s); err != nil {
 		return err
 	}
 	if err := a.prepare(o.dir, s, o.wan); err != nil {
@@ -96,7 +96,7 @@ func (a *app) lock(dir string) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock the data directory: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		holder, _ := os.ReadFile(path) //nolint:errcheck // only for the message
+		holder, _ := os.ReadFile(path)
 		err = errors.Join(err, f.Close())
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("another `antipode up` (process %s) runs the regions of %s; end that one, or give this one its own --data DIR and --base-port", strings.TrimSpace(string(holder)), dir)
@@ -146,20 +146,20 @@ func (a *app) specForUp(o upOptions) (*spec.Spec, error) {
 }
 
 // checkPorts looks for ports that are taken, before anything is started.
-func (a *app) checkPorts(s *spec.Spec) error {
+func (a *app) checkPorts(ctx context.Context, s *spec.Spec) error {
 	for _, r := range s.Regions {
 		addresses := []string{r.Addresses.API, r.Addresses.Operator, r.Addresses.Link}
 		if r.Witness {
 			addresses = addresses[1:]
 		}
 		for _, addr := range addresses {
-			err := tryListen(addr)
+			err := tryListen(ctx, addr)
 			if err == nil {
 				continue
 			}
 			_, port, _ := net.SplitHostPort(addr)
 			hint := "choose other ports with --base-port"
-			if free := freeBasePort(s); free != 0 {
+			if free := freeBasePort(ctx, s); free != 0 {
 				hint += fmt.Sprintf("; --base-port %d would do", free)
 			}
 			if errors.Is(err, syscall.EADDRINUSE) {
@@ -171,8 +171,9 @@ func (a *app) checkPorts(s *spec.Spec) error {
 	return nil
 }
 
-func tryListen(addr string) error {
-	l, err := net.Listen("tcp", addr)
+func tryListen(ctx context.Context, addr string) error {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}
@@ -180,23 +181,23 @@ func tryListen(addr string) error {
 }
 
 // freeBasePort looks for a base port at which all regions find theirs free, or 0.
-func freeBasePort(s *spec.Spec) int {
+func freeBasePort(ctx context.Context, s *spec.Spec) int {
 	for base := s.BasePort + spec.PortStride*len(s.Regions); base < 60000; base += 1000 {
 		next, err := s.WithBasePort(base)
 		if err != nil {
 			return 0
 		}
-		if free(next) {
+		if free(ctx, next) {
 			return base
 		}
 	}
 	return 0
 }
 
-func free(s *spec.Spec) bool {
+func free(ctx context.Context, s *spec.Spec) bool {
 	for _, r := range s.Regions {
 		for _, addr := range []string{r.Addresses.API, r.Addresses.Operator, r.Addresses.Link} {
-			if tryListen(addr) != nil {
+			if tryListen(ctx, addr) != nil {
 				return false
 			}
 		}
@@ -253,17 +254,16 @@ func inMillis(d time.Duration) string {
 // tryNext gives lines to paste, for the first table that can be written anywhere.
 func (a *app) tryNext(s *spec.Spec, dir string) string {
 	data := s.DataRegions()
-	first, last := data[0], data[len(data)-1]
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }
 	b.WriteString("Try, in another terminal:\n")
 	use := func(r antipode.Region) { line(`eval "$(%s)"`, a.command(dir, "env", string(r))) }
-	use(first)
+	use(data[0])
 	if t := exampleTable(s); t != nil {
-		first, last = t.Replicas[0], t.Replicas[len(t.Replicas)-1]
+		last := t.Replicas[len(t.Replicas)-1]
 		key := exampleKey(t)
 		line("aws dynamodb put-item --table-name %s --item '{%s, \"n\": {\"N\": \"1\"}}'", t.Name, key)
-		if last != first {
+		if last != data[0] {
 			use(last)
 		}
 		line("aws dynamodb get-item --table-name %s --key '{%s}'", t.Name, key)

@@ -41,15 +41,15 @@ func (r *Region) state() (operator.State, string) {
 	if reason := r.reason.Load(); reason != nil && (!r.spec.Witness || r.ctx.Err() != nil) {
 		return operator.StateDraining, *reason
 	}
+	if s := r.group.Status(); len(s.Reachable) <= len(s.Voters)/2 {
+		return operator.StateDetached, fmt.Sprintf("it reaches %d of %d regions; local tables and reads go on", len(s.Reachable), len(s.Voters))
+	}
 	if d := r.data.Load(); d != nil {
 		for origin, lag := range d.ship.Lag() {
 			if lag > laggingAfter {
 				return operator.StateLagging, fmt.Sprintf("what %s wrote in the last %v may be missing here", origin, lag.Round(time.Second))
 			}
 		}
-	}
-	if s := r.group.Status(); len(s.Reachable) <= len(s.Voters)/2 {
-		return operator.StateDetached, fmt.Sprintf("it reaches %d of %d regions; local tables and reads go on", len(s.Reachable), len(s.Voters))
 	}
 	return operator.StateLive, ""
 }
@@ -71,9 +71,8 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 	if err := r.clock.Check(); err != nil {
 		st.Clock.Refuses = err.Error()
 	}
-	if u := r.clock.Uncertainty(); u != hlc.Unknown {
-		st.Clock.UncertaintyMS = float64(u.Microseconds()) / 1000
-	}
+	st.Clock.OffsetMS, st.Clock.UncertaintyMS = r.clockOffset()
+	st.Store.DiskBytes = r.store.DiskBytes()
 	d := r.data.Load()
 	if d == nil {
 		return st, nil
@@ -92,6 +91,20 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 		}
 	}
 	return st, r.tableStatus(ctx, d, &st)
+}
+
+// clockOffset tells by how much this clock is ahead of the live peer that it is
+// best compared with, and how well that is known.
+func (r *Region) clockOffset() (offsetMS, uncertaintyMS float64) {
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	best := hlc.Unknown
+	for _, p := range r.clock.Peers() {
+		if p.Live && p.Uncertainty < best {
+			best = p.Uncertainty
+			offsetMS, uncertaintyMS = ms(-p.Offset), ms(p.Uncertainty)
+		}
+	}
+	return offsetMS, uncertaintyMS
 }
 
 func (r *Region) apiURL() string {
@@ -140,11 +153,31 @@ func (r *Region) table(name string) (*data, *control.Table, error) {
 	return d, t, err
 }
 
+// told gives an error the class by which the operator API answers.
+func told(err error) error {
+	classes := []struct{ is, class error }{
+		{table.ErrNoTable, operator.ErrNotFound},
+		{table.ErrNotHome, operator.ErrNotFound},
+		{table.ErrUnavailable, operator.ErrUnavailable},
+		{table.ErrOutcomeUnknown, operator.ErrUnavailable},
+		{access.ErrNoKey, operator.ErrNotFound},
+		{access.ErrEnded, operator.ErrConflict},
+		{link.ErrUnknownPeer, operator.ErrNotFound},
+		{link.ErrNotEmulated, operator.ErrConflict},
+	}
+	for _, c := range classes {
+		if errors.Is(err, c.is) {
+			return fmt.Errorf("%w: %w", c.class, err)
+		}
+	}
+	return err
+}
+
 // Collisions visits the collisions on record of a table.
 func (r *Region) Collisions(ctx context.Context, name string, limit int, visit func(operator.Collision) error) error {
 	d, t, err := r.table(name)
 	if err != nil {
-		return err
+		return told(err)
 	}
 	n := 0
 	var stop error
@@ -269,7 +302,7 @@ func (r *Region) Home(ctx context.Context, name string, key []string) (operator.
 		return operator.HomeStatus{}, err
 	}
 	home, err := d.tables.Home(ctx, t, k)
-	return operator.HomeStatus{Table: name, Key: key, Home: home}, err
+	return operator.HomeStatus{Table: name, Key: key, Home: home}, told(err)
 }
 
 // Move hands an item to another region.
@@ -278,8 +311,11 @@ func (r *Region) Move(ctx context.Context, name string, key []string, to antipod
 	if err != nil {
 		return operator.HomeStatus{}, err
 	}
+	if !t.HasReplica(to) {
+		return operator.HomeStatus{}, fmt.Errorf("%w: %s keeps no replica of %s; it is in %v", operator.ErrInvalid, to, name, t.Replicas)
+	}
 	if err := d.tables.Move(ctx, t, k, to); err != nil {
-		return operator.HomeStatus{}, err
+		return operator.HomeStatus{}, told(err)
 	}
 	return operator.HomeStatus{Table: name, Key: key, Home: to}, nil
 }
@@ -287,12 +323,15 @@ func (r *Region) Move(ctx context.Context, name string, key []string, to antipod
 func (r *Region) placed(name string, key []string) (*data, *control.Table, table.Key, error) {
 	d, t, err := r.table(name)
 	if err != nil {
-		return nil, nil, table.Key{}, err
+		return nil, nil, table.Key{}, told(err)
 	}
 	if t.Writes != antipode.WritePartitioned {
-		return nil, nil, table.Key{}, fmt.Errorf("table %s is written in %s mode: only items of partitioned tables have a home", name, t.Writes)
+		return nil, nil, table.Key{}, fmt.Errorf("%w: table %s is written in %s mode: only items of partitioned tables have a home", operator.ErrInvalid, name, t.Writes)
 	}
 	k, err := parseKey(t, key)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", operator.ErrInvalid, err)
+	}
 	return d, t, k, err
 }
 
@@ -300,23 +339,23 @@ func (r *Region) placed(name string, key []string) (*data, *control.Table, table
 func (r *Region) CutLink(peer antipode.Region, way operator.Direction) error {
 	switch way {
 	case operator.Outgoing:
-		return r.mesh.Cut(peer, link.Outgoing)
+		return told(r.mesh.Cut(peer, link.Outgoing))
 	case operator.Incoming:
-		return r.mesh.Cut(peer, link.Incoming)
+		return told(r.mesh.Cut(peer, link.Incoming))
 	default:
-		return r.mesh.Cut(peer, link.Both)
+		return told(r.mesh.Cut(peer, link.Both))
 	}
 }
 
 // HealLink undoes CutLink.
-func (r *Region) HealLink(peer antipode.Region) error { return r.mesh.Heal(peer) }
+func (r *Region) HealLink(peer antipode.Region) error { return told(r.mesh.Heal(peer)) }
 
 // DelayLink sets how long what is sent to a peer takes.
 func (r *Region) DelayLink(peer antipode.Region, oneWay time.Duration) error {
-	return r.mesh.SetDelay(peer, oneWay, 0)
+	return told(r.mesh.SetDelay(peer, oneWay, 0))
 }
 
-var errWitnessKeys = errors.New("a witness serves no clients and has no access keys; ask a region that stores data")
+var errWitnessKeys = fmt.Errorf("%w: a witness serves no clients and has no access keys; ask a region that stores data", operator.ErrConflict)
 
 // CreateKey makes an access key.
 func (r *Region) CreateKey(scope access.Scope) (access.Key, error) {
@@ -339,7 +378,8 @@ func (r *Region) RotateKey(id string, grace time.Duration) (access.Key, error) {
 	if r.keys == nil {
 		return access.Key{}, errWitnessKeys
 	}
-	return r.keys.Rotate(id, grace)
+	k, err := r.keys.Rotate(id, grace)
+	return k, told(err)
 }
 
 // RevokeKey ends a key.
@@ -347,7 +387,7 @@ func (r *Region) RevokeKey(id string) error {
 	if r.keys == nil {
 		return errWitnessKeys
 	}
-	return r.keys.Revoke(id)
+	return told(r.keys.Revoke(id))
 }
 
 // CreateJoinToken makes a token with which one region can join.

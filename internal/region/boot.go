@@ -25,14 +25,23 @@ func (r *Region) openData() error {
 	if err != nil {
 		return err
 	}
-	if err := r.openTables(origin); err != nil {
+	lost, err := r.lostDisk(origin)
+	if err != nil {
 		return err
 	}
-	if err := r.recover(origin); err != nil {
+	if err := r.openTables(origin, lost); err != nil {
 		return err
+	}
+	if lost {
+		if err := r.recover(origin); err != nil {
+			return err
+		}
 	}
 	r.wg.Go(r.declareTables)
 	if err := r.openDynamo(); err != nil {
+		return err
+	}
+	if err := r.awaitTables(); err != nil {
 		return err
 	}
 	r.reason.Store(nil)
@@ -93,7 +102,17 @@ func (r *Region) propose(c control.Command) (*control.State, error) {
 	return r.group.Propose(ctx, c)
 }
 
-func (r *Region) openTables(origin antipode.Origin) error {
+// lostDisk reports whether this region is to be given what its incarnation
+// before had, and has not been yet.
+func (r *Region) lostDisk(origin antipode.Origin) (bool, error) {
+	if origin.Incarnation <= 1 {
+		return false, nil
+	}
+	done, err := r.meta.number(metaRecovered)
+	return done != origin.Incarnation, err
+}
+
+func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 	log, err := journal.Open(journal.Config{Store: r.store, Origin: origin})
 	if err != nil {
 		return err
@@ -106,10 +125,10 @@ func (r *Region) openTables(origin antipode.Origin) error {
 			var unreachable *link.UnreachableError
 			return errors.Is(err, link.ErrNoHandler) || errors.As(err, &unreachable) && !unreachable.Sent
 		},
-		Compile: dynamo.Compile, Retention: r.cfg.Retention, Logger: r.log,
+		Compile: dynamo.Compile, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
 	})
 	d.ship = ship.New(ship.Config{
-		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Logger: r.log,
+		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Copier: d.tables, Logger: r.log,
 		Session: func(txn *journal.Txn) ship.Session { return d.tables.Session(txn) },
 		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(r.cfg.Now().UnixMilli(), 0) },
 	})
@@ -199,30 +218,52 @@ func (d *data) serveFrontiers(context.Context, antipode.Region, []byte) ([]byte,
 	return json.Marshal(out)
 }
 
+// grantsExpire is longer than any request between regions may take.
+const grantsExpire = 5 * time.Second
+
 // recover makes a region that lost its disk wait, before it serves anybody,
 // until it holds again what the others hold: as a writer, home or arbiter it
 // would otherwise decide without knowing what it had decided.
 func (r *Region) recover(origin antipode.Origin) error {
-	if origin.Incarnation <= 1 {
-		return nil
+	// Births that it allowed as an arbiter before it lost its disk, and has
+	// forgotten, may still be under way. After this wait each has happened, and is
+	// among what the others are asked for below, or has failed.
+	r.because("it lost its journal and waits until nothing that it had allowed is still under way")
+	if !r.every(grantsExpire - r.cfg.Now().Sub(r.started)) {
+		return r.ctx.Err()
 	}
-	if done, err := r.meta.number(metaRecovered); err != nil || done == origin.Incarnation {
-		return err
-	}
-	for _, peer := range (dataLinks{r}).Peers() {
-		r.because(fmt.Sprintf("it lost its journal and waits to be given what %s holds", peer))
-		for {
-			err := r.recoverFrom(peer)
-			if err == nil {
-				break
-			}
-			r.log.Warn("recover", "peer", string(peer), "error", err)
-			if !r.every(time.Second) {
-				return r.ctx.Err()
+	tables := r.data.Load().tables
+	for {
+		copies := tables.Copies()
+		for _, peer := range (dataLinks{r}).Peers() {
+			if err := r.recoverAll(peer); err != nil {
+				return err
 			}
 		}
+		// A copy of a shard that began in between may have come from a region that
+		// holds less of it than one asked before: all are asked again.
+		served, err := tables.Serve(copies, func() error { return r.meta.setNumber(metaRecovered, origin.Incarnation) })
+		if served || err != nil {
+			return err
+		}
+		if !r.every(100 * time.Millisecond) {
+			return r.ctx.Err()
+		}
 	}
-	return r.meta.setNumber(metaRecovered, origin.Incarnation)
+}
+
+func (r *Region) recoverAll(peer antipode.Region) error {
+	r.because(fmt.Sprintf("it lost its journal and waits to be given what %s holds", peer))
+	for {
+		err := r.recoverFrom(peer)
+		if err == nil {
+			return nil
+		}
+		r.log.Warn("recover", "peer", string(peer), "error", err)
+		if !r.every(time.Second) {
+			return r.ctx.Err()
+		}
+	}
 }
 
 func (r *Region) recoverFrom(peer antipode.Region) error {
@@ -284,6 +325,44 @@ func (r *Region) declareTables() {
 			}
 		}
 	}
+}
+
+// tablesGrace is how long a region waits for the spec's tables before it is
+// ready without them.
+const tablesGrace = 10 * time.Second
+
+// awaitTables waits for the spec's tables that belong here, so that who hears
+// that the region is ready can use them. What the regions can't agree on now
+// does not keep it from serving what it has.
+func (r *Region) awaitTables() error {
+	r.because("it waits for the regions to agree on the tables of the spec")
+	timer := time.NewTimer(tablesGrace)
+	defer timer.Stop()
+	for {
+		changed := r.group.Changed()
+		missing := r.missingTables()
+		if len(missing) == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			r.log.Warn("tables of the spec are not there yet; the region serves without them", "tables", missing)
+			return nil
+		case <-r.ctx.Done():
+			return r.ctx.Err()
+		}
+	}
+}
+
+func (r *Region) missingTables() (names []string) {
+	there := r.group.State().Tables
+	for _, t := range r.cfg.Spec.ControlTables() {
+		if there[t.Name] == nil && t.HasReplica(r.cfg.Name) {
+			names = append(names, t.Name)
+		}
+	}
+	return names
 }
 
 func (r *Region) openDynamo() error {

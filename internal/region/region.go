@@ -31,7 +31,6 @@ import (
 	"github.com/antipode-io/antipode/internal/api/operator"
 	"github.com/antipode-io/antipode/internal/control/group"
 	"github.com/antipode-io/antipode/internal/data/table"
-	"github.com/antipode-io/antipode/internal/engine"
 	"github.com/antipode-io/antipode/internal/engine/pebblekv"
 	"github.com/antipode-io/antipode/internal/hlc"
 	"github.com/antipode-io/antipode/internal/link"
@@ -50,7 +49,7 @@ type Region struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 
-	store  engine.Store
+	store  *pebblekv.Store
 	meta   *meta
 	clock  *hlc.Clock
 	mesh   *link.Mesh

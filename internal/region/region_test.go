@@ -25,6 +25,8 @@ type world struct {
 	network *link.MemoryNetwork
 	disks   map[antipode.Region]*vfs.MemFS
 	regions map[antipode.Region]*Region
+	// retention is how long journals are kept; 0 is the default.
+	retention time.Duration
 }
 
 func newWorld(t *testing.T) *world {
@@ -44,6 +46,7 @@ func (w *world) start(name antipode.Region) {
 	w.t.Helper()
 	r, err := Open(w.t.Context(), Config{
 		Spec: w.spec, Name: name, Dir: "data", FS: w.disks[name], WAN: "geo", Network: w.network, Now: time.Now,
+		Retention: w.retention,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -209,6 +212,77 @@ func TestLostDisk(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if !w.has("mumbai", "carts", "new") {
 			t.Error("mumbai lacks what the new incarnation wrote")
+		}
+	})
+}
+
+// TestLostDiskAfterCut starts a region over an empty disk after the others have
+// cut their journals, while they go on writing: it is given copies of the shards.
+func TestLostDiskAfterCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.ready()
+		for _, name := range []antipode.Region{"oregon", "mumbai"} {
+			if err := w.regions[name].Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.retention = time.Second
+		w.start("oregon")
+		w.start("mumbai")
+		w.ready()
+		put := func(at antipode.Region, prefix string, n int) {
+			t.Helper()
+			for i := range n {
+				for _, name := range []string{"carts", "users"} {
+					if err := w.put(at, name, fmt.Sprint(prefix, i)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		put("oregon", "o", 60)
+		put("mumbai", "m", 60)
+		time.Sleep(time.Minute)
+		for _, id := range w.regions["mumbai"].data.Load().journal.Shards() {
+			if w.regions["mumbai"].data.Load().journal.Shard(id).Floors() == nil {
+				t.Fatalf("mumbai has cut nothing of %s", id)
+			}
+		}
+		if err := w.regions["oregon"].Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.disks["oregon"] = vfs.NewCrashableMem()
+		start := time.Now()
+		w.start("oregon")
+		for i := range 40 { // oregon is the arbiter of half of the users, so carts only
+			if err := w.put("mumbai", "carts", fmt.Sprint("late", i)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		w.ready()
+		if took := time.Since(start); took < grantsExpire {
+			t.Errorf("oregon serves after %v, while births that it had allowed may be under way", took)
+		}
+		if w.regions["oregon"].data.Load().tables.Copies() == 0 {
+			t.Error("no copy was taken")
+		}
+		for _, name := range []string{"carts", "users"} {
+			for i := range 60 {
+				if !w.has("oregon", name, fmt.Sprint("o", i)) || !w.has("oregon", name, fmt.Sprint("m", i)) {
+					t.Fatalf("oregon serves without item %d of %s", i, name)
+				}
+			}
+		}
+		put("oregon", "new", 20)
+		put("mumbai", "newer", 20)
+		time.Sleep(2 * time.Second)
+		for i := range 20 {
+			if !w.has("mumbai", "users", fmt.Sprint("new", i)) || !w.has("oregon", "users", fmt.Sprint("newer", i)) || !w.has("oregon", "carts", fmt.Sprint("late", i)) {
+				t.Fatalf("item %d did not arrive after the recovery", i)
+			}
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"github.com/antipode-io/antipode"
@@ -106,10 +107,8 @@ const (
 	rowFloor     = 'f'
 )
 
-// observe sees a batch applied by a region. It is called by whoever applies it,
-// and returns whether it brought nothing but other regions' entries.
-func (s *simulation) observe(c *core, batch uint64, changes []change) (foreign bool) {
-	foreign = false
+// observe sees a batch applied by a region. It is called by whoever applies it.
+func (s *simulation) observe(c *core, batch uint64, changes []change) {
 	var names journal.Origins
 	for _, ch := range changes {
 		switch {
@@ -121,9 +120,8 @@ func (s *simulation) observe(c *core, batch uint64, changes []change) (foreign b
 			}
 			if e.Dot.Origin == c.site.origin() {
 				s.wrote(c, batch, e)
-				return false
+				continue
 			}
-			foreign = true
 			s.brought(c, batch, e)
 		case ch.key[0] == rowItem && ch.value == nil:
 			s.count(statTombstones)
@@ -133,7 +131,6 @@ func (s *simulation) observe(c *core, batch uint64, changes []change) (foreign b
 			s.count(statBirths)
 		}
 	}
-	return foreign
 }
 
 // wrote notes a region's own write.
@@ -305,7 +302,7 @@ func eachRow(r engine.Reader, lower, upper []byte, visit func(key, value []byte)
 	for ok := it.First(); ok && err == nil; ok = it.Next() {
 		err = visit(it.Key(), it.Value())
 	}
-	return cmp.Or(err, it.Close())
+	return errors.Join(err, it.Close())
 }
 
 // sortedKeys gives the order that a map does not have.

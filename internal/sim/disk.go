@@ -140,6 +140,7 @@ type store struct {
 
 	mu      sync.Mutex // guards what follows
 	applied uint64     // batches so far
+	asked   uint64     // of them to be made durable
 	synced  uint64     // of them durable
 	waiters []waiter
 	dead    bool
@@ -177,28 +178,48 @@ func (st *store) NewBatch() engine.Batch { return &batch{Batch: st.Store.NewBatc
 
 // Apply implements engine.Store.
 func (st *store) Apply(b engine.Batch) (engine.Commit, error) {
+	var c engine.Commit
+	own, n, err := st.apply(b, func(inner engine.Batch) (err error) {
+		c, err = st.Store.Apply(inner)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	st.mu.Lock()
+	st.asked = n
+	st.mu.Unlock()
+	st.c.s.diskWork(st.c)
+	return &commit{st: st, inner: c, n: n, empty: len(own.changes) == 0}, nil
+}
+
+// ApplyLater implements engine.Store.
+func (st *store) ApplyLater(b engine.Batch) error {
+	_, _, err := st.apply(b, st.Store.ApplyLater)
+	return err
+}
+
+func (st *store) apply(b engine.Batch, to func(engine.Batch) error) (*batch, uint64, error) {
 	own, ok := b.(*batch)
 	if !ok {
-		return nil, errors.New("batch of another store")
+		return nil, 0, errors.New("batch of another store")
 	}
 	st.mu.Lock()
 	dead := st.dead
 	st.mu.Unlock()
 	if dead {
 		own.Discard()
-		return nil, errCrashed
+		return nil, 0, errCrashed
 	}
-	c, err := st.Store.Apply(own.Batch)
-	if err != nil {
-		return nil, fmt.Errorf("simulated store: %w", err)
+	if err := to(own.Batch); err != nil {
+		return nil, 0, fmt.Errorf("simulated store: %w", err)
 	}
 	st.mu.Lock()
 	st.applied++
 	n := st.applied
 	st.mu.Unlock()
-	foreign := st.c.s.observe(st.c, n, own.changes)
-	st.c.s.diskWork(st.c)
-	return &commit{st: st, inner: c, n: n, foreign: foreign}, nil
+	st.c.s.observe(st.c, n, own.changes)
+	return own, n, nil
 }
 
 // durable reports whether the n-th batch would survive a crash.
@@ -208,14 +229,15 @@ func (st *store) durable(n uint64) bool {
 	return n <= st.synced
 }
 
-// sync makes all batches durable and returns who has waited for it.
+// sync makes batches durable, up to the last that is to be, and returns who
+// has waited for it.
 func (st *store) sync() ([]waiter, error) {
 	if err := st.c.disk.flush(); err != nil {
 		return nil, err
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.synced = st.applied
+	st.synced = st.asked
 	done := st.waiters
 	st.waiters = nil
 	return done, nil
@@ -246,10 +268,10 @@ func (st *store) wait(w waiter) (now bool, err error) {
 }
 
 type commit struct {
-	st      *store
-	inner   engine.Commit
-	n       uint64
-	foreign bool // of other regions' entries only
+	st    *store
+	inner engine.Commit
+	n     uint64
+	empty bool // a sync, of what other regions wrote
 }
 
 // Wait implements engine.Commit.
@@ -258,7 +280,7 @@ func (c *commit) Wait() error {
 		return fmt.Errorf("simulated store: %w", err)
 	}
 	s := c.st.c.s
-	if s.cfg.Bug == BugAckEarly && !c.foreign || s.cfg.Bug == BugReportEarly && c.foreign {
+	if s.cfg.Bug == BugAckEarly && !c.empty || s.cfg.Bug == BugReportEarly && c.empty {
 		return nil
 	}
 	done := make(chan error, 1)

@@ -37,7 +37,7 @@ type kernel struct {
 
 func newKernel(seed uint64, log io.Writer) *kernel {
 	return &kernel{
-		rng: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // the same seed must give the same run
+		rng:   rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // the same seed must give the same run
 		start: wallNow(), trace: fnv.New64a(), log: log,
 	}
 }

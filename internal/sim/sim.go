@@ -69,8 +69,8 @@ func drawFaults(rng *rand.Rand) *Faults {
 		}
 		return most * rng.Float64()
 	}
-	f.Crashes, f.Cuts, f.Resets = rate(0.4), rate(0.5), rate(0.5)
-	f.Stalls, f.ClockJumps = rate(0.3), rate(0.2)
+	f.Crashes, f.Cuts, f.Resets = rate(0.8), rate(1.5), rate(1.5)
+	f.Stalls, f.ClockJumps = rate(0.5), rate(0.5)
 	return f
 }
 

@@ -136,7 +136,7 @@ func (c *core) known(e *journal.Entry) bool {
 	} else if _, ok := c.site.state(c.s).TableByID(e.Mutation.Table); !ok {
 		c.s.count(statDeletedTables)
 	}
-	return known
+	return known || c.s.bugs.is(BugUnknownTable)
 }
 
 // diskWork lets the disk catch up after a while. It is called by whoever applies.

@@ -104,17 +104,25 @@ func (c *call) readTableName() (string, error) {
 	return name, v.err()
 }
 
-// catalogTable finds a table that this region has or knows of: the catalog is
-// the same everywhere.
+// catalogTable finds a table that has a replica here: as with DynamoDB, a table
+// is described and deleted in the regions that keep it.
 func (c *call) catalogTable(name string) (*control.Table, error) {
 	if err := c.authorize(name); err != nil {
 		return nil, err
 	}
 	t, ok := c.s.cfg.Control.State().Tables[name]
-	if !ok {
+	switch {
+	case !ok:
 		return nil, errNoTable(name)
+	case !t.HasReplica(c.s.cfg.Region):
+		return nil, c.errElsewhere(t)
 	}
 	return t, nil
+}
+
+func (c *call) errElsewhere(t *control.Table) error {
+	return errNotFound("Requested resource not found: Table: %s is kept in %v and not in %s; ask one of these regions",
+		t.Name, t.Replicas, c.s.cfg.Region)
 }
 
 func errNoTable(name string) error {

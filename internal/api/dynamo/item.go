@@ -39,8 +39,7 @@ func (c *call) table(name string) (*table.TableRef, error) {
 		return t, err
 	}
 	if other, ok := c.s.cfg.Control.State().Tables[name]; ok && !other.HasReplica(c.s.cfg.Region) {
-		return nil, errNotFound("Requested resource not found: Table: %s is kept in %v and not in %s; ask one of these regions",
-			name, other.Replicas, c.s.cfg.Region)
+		return nil, c.errElsewhere(other)
 	}
 	return nil, err
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -206,9 +207,11 @@ func (c *Client) send(ctx context.Context, method, path string, body any) (*http
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
+		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err // the rest repeats the request
+		}
+		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+			err = op.Err // the rest repeats the address
 		}
 		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.Addr, err)
 	}

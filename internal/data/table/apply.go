@@ -60,7 +60,10 @@ func (s *Session) Apply(e *journal.Entry) error {
 		return nil // a newer region's kind: kept and relayed, nothing we know to do
 	}
 	s.set(t, p, e, collision.Apply(was, v, e.FullContext()))
-	if e.Kind == journal.KindHandoff && v.Home == ts.cfg.Self {
+	// While this region is being filled, the accept that it gave before it lost
+	// its disk may be on its way: a second one would split the timeline. Should it
+	// be lost, the next write at home stands for it.
+	if e.Kind == journal.KindHandoff && v.Home == ts.cfg.Self && !ts.fill.on.Load() {
 		return s.accept(t, p, e, v)
 	}
 	return nil

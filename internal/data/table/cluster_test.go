@@ -28,11 +28,13 @@ var errCut = errors.New("link is cut")
 // cluster is some regions in one process whose journals are exchanged by hand,
 // so that a test decides what arrives when.
 type cluster struct {
-	t       *testing.T
+	t       testing.TB
 	state   *control.State
 	regions map[antipode.Region]*region
 	cut     map[[2]antipode.Region]bool
+	held    bool // answers come before what was written
 	wall    time.Time
+	lost    map[antipode.Region]uint32 // by how many incarnations: its disk was lost, and it is being filled
 }
 
 type region struct {
@@ -44,11 +46,12 @@ type region struct {
 	ship  *ship.Ship
 }
 
-func newCluster(t *testing.T, names ...antipode.Region) *cluster {
+func newCluster(t testing.TB, names ...antipode.Region) *cluster {
 	t.Helper()
 	c := &cluster{
 		t: t, state: control.NewState(), regions: map[antipode.Region]*region{},
 		cut: map[[2]antipode.Region]bool{}, wall: time.UnixMilli(1_700_000_000_000),
+		lost: map[antipode.Region]uint32{},
 	}
 	for _, n := range names {
 		c.apply(control.Command{PutRegion: &control.Region{Name: n, Location: "at-" + string(n)}})
@@ -74,7 +77,7 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	log, err := journal.Open(journal.Config{Store: store, Origin: antipode.Origin{Region: name, Incarnation: 1}})
+	log, err := journal.Open(journal.Config{Store: store, Origin: antipode.Origin{Region: name, Incarnation: 1 + c.lost[name]}, RecentBytes: 1})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -90,16 +93,16 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 				return nil, errCut
 			}
 			out, err := c.regions[to].ts.Handlers()[method](ctx, name, body)
-			if err == nil {
+			if err == nil && !c.held {
 				c.exchange() // what was written there arrives before the answer
 			}
 			return out, err
 		},
 		NotSent: func(err error) bool { return errors.Is(err, errCut) },
-		Compile: compile, Timeout: time.Second, AdaptDwell: time.Second,
+		Compile: compile, Timeout: time.Second, AdaptDwell: time.Second, Filling: c.lost[name] > 0,
 	})
 	r.ship = ship.New(ship.Config{
-		Journal: log, Members: r.ts.Members, Known: r.ts.Known, Stripes: 1,
+		Journal: log, Members: r.ts.Members, Known: r.ts.Known, Copier: r.ts, Stripes: 1, FrameBytes: 1000,
 		Session: func(txn *journal.Txn) ship.Session { return r.ts.Session(txn) },
 		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(c.wall.UnixMilli(), 0) },
 	})
@@ -155,7 +158,7 @@ func (c *cluster) carry(from, to antipode.Region) {
 	}
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

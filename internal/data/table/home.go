@@ -487,7 +487,8 @@ func (ts *Tables) getAtHome(ctx context.Context, t *TableRef, p place, after ant
 	if err != nil {
 		return nil, err
 	}
-	if b.Home != "" && b.Home != ts.cfg.Self {
+	if b.Home != "" && (b.Home != ts.cfg.Self || b.Lives) {
+		// It may be this region itself, of which it has not heard yet.
 		return nil, &movedError{to: b.Home, after: b.after}
 	}
 	return ts.getHere(ctx, t, p, nil)
@@ -522,6 +523,9 @@ func (ts *Tables) Home(ctx context.Context, t *TableRef, key Key) (antipode.Regi
 // Move hands an item to another region. It returns when the handoff is durable;
 // the new home takes over when it has received it.
 func (ts *Tables) Move(ctx context.Context, t *TableRef, key Key, to antipode.Region) error {
+	if err := ts.ready(); err != nil {
+		return fmt.Errorf("move item of %s: %w", t.Name, err)
+	}
 	if !slices.Contains(t.Replicas, to) {
 		return fmt.Errorf("move item of %s: %s keeps no replica of it (replicas: %v)", t.Name, to, t.Replicas)
 	}

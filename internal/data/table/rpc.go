@@ -23,8 +23,7 @@ const (
 // Handler answers one method for a peer.
 type Handler func(ctx context.Context, from antipode.Region, body []byte) ([]byte, error)
 
-// Handlers returns what this region answers for its peers, by method.
-func (ts *Tables) Handlers() map[string]Handler {
+func (ts *Tables) handlers() map[string]Handler {
 	return map[string]Handler{
 		methodWrite:    ts.serveWrite,
 		methodGet:      ts.serveGet,

@@ -45,6 +45,13 @@ func (g *sweeper) from(s antipode.Shard, floors antipode.Frontier) antipode.Fron
 	return floors
 }
 
+// forget makes the next sweep look at all of a shard's entries again.
+func (g *sweeper) forget(s antipode.Shard) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.swept, s)
+}
+
 func (g *sweeper) reached(s antipode.Shard, o antipode.Origin, seq uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -62,6 +69,9 @@ const sweepBatch = 512
 // journal entries that are stable and older than the retention, and the rows of
 // deleted tables. It is called now and then, by one caller at a time.
 func (ts *Tables) Sweep(ctx context.Context) error {
+	if ts.fill.on.Load() {
+		return nil // what is here may be replaced by a copy at any time
+	}
 	if err := ts.purgeDeleted(ctx); err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}

@@ -43,6 +43,9 @@ type Config struct {
 	// Timeout bounds a request that needs another region. Default 5 s, less a
 	// margin so that the client hears of it within 5 s.
 	Timeout time.Duration
+	// Filling says that this region has lost its disk and is to be given again
+	// what the others hold. Until Serve it receives, and decides nothing.
+	Filling bool
 	// Retention is how long journal entries are kept after they are stable.
 	// Default 24 h.
 	Retention time.Duration
@@ -62,6 +65,7 @@ type Tables struct {
 
 	counts countCache
 	gc     sweeper
+	fill   filling
 
 	mu      sync.Mutex // guards members
 	members map[antipode.Shard][]antipode.Region
@@ -86,10 +90,12 @@ func New(cfg Config) *Tables {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Tables{
+	ts := &Tables{
 		cfg: cfg, origin: cfg.Journal.Origin(),
 		members: make(map[antipode.Shard][]antipode.Region),
 	}
+	ts.fill.on.Store(cfg.Filling)
+	return ts
 }
 
 // Table finds a table that keeps a replica here.
@@ -121,6 +127,9 @@ func (ts *Tables) Members(shard antipode.Shard) []antipode.Region {
 
 // Write decides who accepts the write and sees it through.
 func (ts *Tables) Write(ctx context.Context, w WriteRequest) (WriteResult, error) {
+	if err := ts.ready(); err != nil {
+		return WriteResult{}, err
+	}
 	switch w.Table.Writes {
 	case antipode.WriteGlobal:
 		if w.Table.Writer != ts.cfg.Self {

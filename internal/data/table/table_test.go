@@ -186,7 +186,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-func count(t *testing.T, r *region, prefix byte) (n int) {
+func count(t testing.TB, r *region, prefix byte) (n int) {
 	t.Helper()
 	it, err := r.store.Iterate([]byte{prefix}, []byte{prefix + 1})
 	check(t, err)

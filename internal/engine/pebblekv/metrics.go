@@ -97,3 +97,12 @@ func (c *Collector) collectFsync(ch chan<- prometheus.Metric, h prometheus.Histo
 	hist := out.GetHistogram()
 	ch <- prometheus.MustNewConstHistogram(c.fsync, hist.GetSampleCount(), hist.GetSampleSum()/1e9, buckets)
 }
+
+// DiskBytes returns what the store takes on disk.
+func (s *Store) DiskBytes() uint64 {
+	if s.enter() != nil {
+		return 0
+	}
+	defer s.leave()
+	return s.db.Metrics().DiskSpaceUsage()
+}

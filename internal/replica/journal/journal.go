@@ -67,6 +67,10 @@ type Journal struct {
 const (
 	prefixEntry = 'j' // shard, origin, 0, sequence -> entry
 	prefixFloor = 'f' // shard, origin, 0 -> sequence, hash of the last entry cut off
+	// prefixCopy marks a shard whose rows are being replaced by a copy of another
+	// member's. While the mark stands, nothing that is stored of the shard means
+	// anything.
+	prefixCopy = 'y' // shard -> nothing
 )
 
 // Open reads where every log ends.
@@ -75,6 +79,9 @@ func Open(cfg Config) (*Journal, error) {
 		cfg.RecentBytes = 1 << 20
 	}
 	j := &Journal{cfg: cfg, shards: make(map[antipode.Shard]*Shard), subs: make(map[*Subscription]struct{})}
+	if err := j.dropHalfCopies(); err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
 	if err := j.loadFloors(); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}

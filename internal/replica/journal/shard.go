@@ -20,6 +20,9 @@ type Shard struct {
 
 	crit  sync.Mutex               // the critical section: held from the item's read to its commit
 	heads map[antipode.Origin]Hash // guarded by crit: hash of each origin's last entry
+	// intake is what a copy has brought so far, guarded by crit; nil while there is none.
+	intake  *intake
+	copying atomic.Bool // a copy was begun and has not ended
 
 	st      sync.Mutex // guards what follows; never held while waiting
 	applied antipode.Frontier
@@ -29,6 +32,7 @@ type Shard struct {
 	acks    map[antipode.Region]*ack
 	recent  []recentEntry // own entries, consecutive, newest last
 	size    int           // bytes in recent
+	life    uint64        // rises when all that is stored is replaced
 
 	// ownDurable is durable's mark of this member: what every read compares with.
 	ownDurable atomic.Uint64
@@ -270,8 +274,9 @@ func (t *Txn) committed(c engine.Commit) *Commit {
 		s.keepLocked(r.seq, r.raw)
 	}
 	s.wakeLocked()
+	life := s.life
 	s.st.Unlock()
-	return &Commit{s: s, c: c, reached: t.applied}
+	return &Commit{s: s, c: c, life: life, reached: t.applied}
 }
 
 // Discard gives up the transaction.
@@ -281,6 +286,7 @@ func (t *Txn) Discard() { t.batch.Discard() }
 type Commit struct {
 	s       *Shard
 	c       engine.Commit // nil after CommitLater
+	life    uint64        // of the shard, when this was committed
 	reached antipode.Frontier
 }
 
@@ -300,9 +306,11 @@ func (c *Commit) Wait() error {
 
 func (c *Commit) durable() {
 	c.s.st.Lock()
-	c.s.durable = c.s.durable.Join(c.reached)
-	c.s.ownDurable.Store(c.s.durable.Seq(c.s.j.cfg.Origin))
-	c.s.wakeLocked()
+	if c.life == c.s.life {
+		c.s.durable = c.s.durable.Join(c.reached)
+		c.s.ownDurable.Store(c.s.durable.Seq(c.s.j.cfg.Origin))
+		c.s.wakeLocked()
+	}
 	c.s.st.Unlock()
 	c.s.j.notify(c.s.id)
 }

@@ -20,6 +20,8 @@ const (
 	frameAck       = 4 // receiver: what it holds durably by now
 	frameRewind    = 5 // receiver: send again from here
 	frameHeartbeat = 6 // sender: its clock, and how far it is
+	frameCopy      = 7 // sender: offers a copy of a shard, then its rows
+	frameAnswer    = 8 // receiver: what it does about an offer, or where to go on
 
 	flagZstd = 1
 
@@ -65,11 +67,7 @@ type heartbeat struct {
 func frontiersOf(f map[antipode.Shard]antipode.Frontier) map[string]map[string]uint64 {
 	out := make(map[string]map[string]uint64, len(f))
 	for id, frontier := range f {
-		marks := make(map[string]uint64, len(frontier))
-		for _, m := range frontier {
-			marks[m.Origin.String()] = m.Seq
-		}
-		out[id.String()] = marks
+		out[id.String()] = marksOf(frontier)
 	}
 	return out
 }
@@ -81,15 +79,9 @@ func (h *holding) frontiers() (map[antipode.Shard]antipode.Frontier, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
 		}
-		f := antipode.Frontier{}
-		for name, seq := range marks {
-			o, err := antipode.ParseOrigin(name)
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
-			}
-			f = f.With(o, seq)
+		if out[id], err = frontierOf(marks); err != nil {
+			return nil, err
 		}
-		out[id] = f
 	}
 	return out, nil
 }

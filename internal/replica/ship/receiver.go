@@ -1,8 +1,10 @@
 package ship
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -24,6 +26,10 @@ type Receiver struct {
 	told    map[antipode.Shard]antipode.Frontier // what the peer knows that this member holds
 	heard   []antipode.Region
 	again   map[antipode.Dot]struct{} // shard and origin (no sequence) of which entries were dropped
+	// ended is, per shard, how many of its copies had ended when the peer was last
+	// told where to go on; copiesEnded is that over all shards.
+	ended       map[antipode.Shard]uint64
+	copiesEnded uint64
 }
 
 // NewReceiver returns the receiver of one connection. Close it.
@@ -34,7 +40,7 @@ func (s *Ship) NewReceiver(peer antipode.Region) (*Receiver, error) {
 	}
 	return &Receiver{
 		s: s, peer: peer, codec: c, told: make(map[antipode.Shard]antipode.Frontier),
-		again: make(map[antipode.Dot]struct{}),
+		again: make(map[antipode.Dot]struct{}), ended: make(map[antipode.Shard]uint64),
 	}, nil
 }
 
@@ -46,6 +52,7 @@ func (r *Receiver) Close() {
 	r.mu.Unlock()
 	if greeted {
 		r.s.hear(r.peer, r.stripe, -1)
+		r.abort()
 	}
 	r.codec.close()
 }
@@ -68,6 +75,8 @@ func (r *Receiver) Receive(frame []byte) (reply []byte, commits []*journal.Commi
 		return nil, nil, fmt.Errorf("%w: %s sent a frame of kind %d before its hello", ErrProtocol, r.peer, kind)
 	case kind == frameEntries:
 		return r.entries(payload)
+	case kind == frameCopy:
+		return r.copy(payload)
 	case kind == frameHeartbeat:
 		beat := &heartbeat{Origin: r.origin}
 		if err := openJSON(payload, beat); err != nil {
@@ -100,6 +109,10 @@ func (r *Receiver) hello(payload []byte) ([]byte, error) {
 	}
 	r.greeted, r.origin, r.stripe = true, origin, h.Stripe
 	r.s.hear(r.peer, r.stripe, 1)
+	r.copiesEnded = r.s.copiesEnded.Load()
+	for _, b := range r.s.boxes() {
+		r.ended[b.shard.ID()] = b.endedCount() // before what it holds: it is told again of a copy that ends in between
+	}
 	all := make(map[antipode.Shard]antipode.Frontier)
 	for _, sh := range r.s.shards(r.peer, r.stripe) {
 		f := sh.Durable()
@@ -182,9 +195,22 @@ func (r *Receiver) Ack() ([][]byte, error) {
 		}
 		out = append(out, frame)
 	}
-	for d := range r.again {
+	if ended := r.s.copiesEnded.Load(); ended != r.copiesEnded {
+		frames, all, err := r.tellEnded()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, frames...)
+		if all {
+			r.copiesEnded = ended
+		}
+	}
+	again := slices.SortedFunc(maps.Keys(r.again), func(a, b antipode.Dot) int {
+		return cmp.Or(cmp.Compare(a.Shard, b.Shard), a.Origin.Compare(b.Origin))
+	})
+	for _, d := range again {
 		b := r.s.inbox(d.Shard)
-		if !b.roomy() {
+		if !b.roomy(d.Origin) {
 			continue
 		}
 		delete(r.again, d)

@@ -27,11 +27,11 @@ const (
 	// ackEvery is how long commits are gathered before one sync of the disk and
 	// one acknowledgement; idleAckEvery is how often, without commits, it is looked
 	// for what else the peer has to be told.
-	ackEvery       = 10 * time.Millisecond
-	idleAckEvery   = 100 * time.Millisecond
-	helloTimeout   = 15 * time.Second
-	backoffMin     = 50 * time.Millisecond
-	backoffMax     = 2 * time.Second
+	ackEvery     = 10 * time.Millisecond
+	idleAckEvery = 100 * time.Millisecond
+	helloTimeout = 15 * time.Second
+	backoffMin   = 50 * time.Millisecond
+	backoffMax   = 2 * time.Second
 	// commitsAhead bounds the transactions of one connection that are visible
 	// and not yet durable.
 	commitsAhead = 256
@@ -55,13 +55,12 @@ func NewRunner(s *Ship, links Links, fatal func(error)) *Runner {
 // returns when ctx ends, after everything it started has ended.
 func (r *Runner) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	var serving sync.WaitGroup
+	var serving handlers
 	r.links.HandleConn(link.KindJournal, func(connCtx context.Context, from antipode.Region, conn net.Conn) {
-		serving.Add(1)
-		defer serving.Done()
-		if ctx.Err() != nil {
+		if !serving.begin() {
 			return
 		}
+		defer serving.wg.Done()
 		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 		defer stop()
 		r.report(r.receive(connCtx, from, conn), from)
@@ -73,7 +72,32 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 	wg.Wait()
 	<-ctx.Done()
-	serving.Wait()
+	serving.end()
+}
+
+// handlers counts the connections that are served, so that Run ends after the
+// last of them and none begins after that.
+type handlers struct {
+	mu    sync.Mutex
+	ended bool
+	wg    sync.WaitGroup
+}
+
+func (h *handlers) begin() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return false
+	}
+	h.wg.Add(1)
+	return true
+}
+
+func (h *handlers) end() {
+	h.mu.Lock()
+	h.ended = true
+	h.mu.Unlock()
+	h.wg.Wait()
 }
 
 func (r *Runner) keepSending(ctx context.Context, peer antipode.Region, stripe int) {
@@ -159,7 +183,7 @@ func (r *Runner) send(ctx context.Context, peer antipode.Region, stripe int) err
 				cancel(err)
 				return
 			}
-			if frame[0] == frameRewind || frame[0] == frameAck {
+			if frame[0] == frameRewind || frame[0] == frameAck || frame[0] == frameAnswer {
 				select { // there may be something to send again, or to relay now
 				case sub.C <- struct{}{}:
 				default:

@@ -23,6 +23,9 @@ type Sender struct {
 	sent     map[antipode.Shard]antipode.Frontier // what it holds or will, once what was sent arrives
 	hears    []antipode.Region                    // whom the peer hears directly
 	turn     int                                  // where Next starts looking
+	copies   map[antipode.Shard]*outgoing         // shards that the peer needs a copy of: their entries are not sent
+	copyNext bool                                 // it is a copy's turn, not the entries'
+	offers   uint64                               // copies offered
 }
 
 // NewSender returns the sender of one connection. Close it.
@@ -35,7 +38,17 @@ func (s *Ship) NewSender(peer antipode.Region, stripe int) (*Sender, error) {
 }
 
 // Close frees what the sender holds.
-func (x *Sender) Close() { x.codec.close() }
+func (x *Sender) Close() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id, out := range x.copies {
+		if err := out.close(); err != nil {
+			x.s.cfg.Logger.Warn("close view of a shard", "shard", id.String(), "error", err)
+		}
+	}
+	x.copies = nil
+	x.codec.close()
+}
 
 // Hello returns the first frame of the connection.
 func (x *Sender) Hello() ([]byte, error) {
@@ -57,6 +70,8 @@ func (x *Sender) Receive(frame []byte) error {
 		return x.ack(payload)
 	case frameRewind:
 		return x.rewind(payload)
+	case frameAnswer:
+		return x.answer(payload)
 	default:
 		return nil // a newer peer's: nothing here depends on it
 	}
@@ -89,6 +104,11 @@ func (x *Sender) welcome(payload []byte) error {
 	for id, f := range frontiers {
 		x.s.cfg.Journal.Shard(id).Acked(x.peer, f)
 		x.sent[id] = f
+	}
+	for _, sh := range x.s.shards(x.peer, x.stripe) {
+		if _, ok := frontiers[sh.ID()]; !ok {
+			sh.Acked(x.peer, antipode.Frontier{}) // whatever it held once, it doesn't any more
+		}
 	}
 	return nil
 }
@@ -152,6 +172,12 @@ func (x *Sender) Next() ([]byte, error) {
 	if !x.welcomed {
 		return nil, nil
 	}
+	if x.copyNext {
+		x.copyNext = false
+		if frame, err := x.copyLocked(); frame != nil || err != nil {
+			return frame, err
+		}
+	}
 	shards := x.s.shards(x.peer, x.stripe)
 	var payload []byte
 	for i := range shards {
@@ -166,13 +192,17 @@ func (x *Sender) Next() ([]byte, error) {
 		}
 	}
 	if payload == nil {
-		return nil, nil
+		return x.copyLocked()
 	}
+	x.copyNext = len(x.copies) > 0
 	return x.codec.seal(frameEntries, payload), nil
 }
 
 func (x *Sender) gatherLocked(payload []byte, sh *journal.Shard) ([]byte, error) {
 	id := sh.ID()
+	if x.copies[id] != nil {
+		return payload, nil
+	}
 	for _, m := range sh.Durable() {
 		from := x.sent[id].Seq(m.Origin)
 		if from >= m.Seq || !x.sendsLocked(m.Origin) {
@@ -193,6 +223,10 @@ func (x *Sender) gatherLocked(payload []byte, sh *journal.Shard) ([]byte, error)
 		}
 		if last == from {
 			// What the peer lacks was cut off here: it needs a copy of the items.
+			if x.s.cfg.Copier != nil {
+				x.wantLocked(id)
+				return payload, nil
+			}
 			return payload, fmt.Errorf("%w: %s lacks entries of %s after %d in shard %s, which were cut off here; it has to be given a fresh copy",
 				ErrTooOld, x.peer, m.Origin, from, id)
 		}

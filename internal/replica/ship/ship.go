@@ -19,6 +19,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/antipode-io/antipode"
@@ -48,6 +49,9 @@ type Config struct {
 	Members func(antipode.Shard) []antipode.Region
 	// Session starts applying within a transaction, the shard being locked.
 	Session func(*journal.Txn) Session
+	// Copier gives and takes copies of shards, where entries were cut off that a
+	// peer lacks. Nil: such a peer is told ErrTooOld.
+	Copier Copier
 	// Known reports whether an entry's table is known here yet.
 	Known func(*journal.Entry) bool
 	// Stamp returns this member's clock, for heartbeats.
@@ -57,8 +61,8 @@ type Config struct {
 	// FrameBytes bounds the entries in a frame, but for one that is larger by
 	// itself. Default 256 KiB.
 	FrameBytes int
-	// WaitingBytes bounds, per shard, the entries that wait here for others.
-	// Default 8 MiB.
+	// WaitingBytes bounds, per shard, the entries that wait here for others, but
+	// for one of each origin. Default 8 MiB.
 	WaitingBytes int
 	Logger       *slog.Logger
 }
@@ -67,6 +71,8 @@ type Config struct {
 type Ship struct {
 	cfg  Config
 	self antipode.Origin
+
+	copiesEnded atomic.Uint64 // over all shards
 
 	mu      sync.Mutex
 	inboxes map[antipode.Shard]*inbox
@@ -120,9 +126,8 @@ func (s *Ship) inbox(id antipode.Shard) *inbox {
 	return b
 }
 
-// Kick applies what has waited for a table that is known now. The commits are
-// the caller's to wait for.
-func (s *Ship) Kick() ([]*journal.Commit, error) {
+// boxes lists the inboxes, in the order of their shards.
+func (s *Ship) boxes() []*inbox {
 	s.mu.Lock()
 	boxes := slices.Collect(maps.Values(s.inboxes))
 	s.mu.Unlock()
@@ -132,8 +137,14 @@ func (s *Ship) Kick() ([]*journal.Commit, error) {
 		}
 		return 1
 	})
+	return boxes
+}
+
+// Kick applies what has waited for a table that is known now. The commits are
+// the caller's to wait for.
+func (s *Ship) Kick() ([]*journal.Commit, error) {
 	var commits []*journal.Commit
-	for _, b := range boxes {
+	for _, b := range s.boxes() {
 		done, err := b.drain()
 		commits = append(commits, done...)
 		if err != nil {
@@ -145,11 +156,8 @@ func (s *Ship) Kick() ([]*journal.Commit, error) {
 
 // Waiting returns the bytes of entries that wait for others, over all shards.
 func (s *Ship) Waiting() int {
-	s.mu.Lock()
-	boxes := slices.Collect(maps.Values(s.inboxes))
-	s.mu.Unlock()
 	n := 0
-	for _, b := range boxes {
+	for _, b := range s.boxes() {
 		b.mu.Lock()
 		n += b.bytes
 		b.mu.Unlock()
@@ -265,6 +273,11 @@ type inbox struct {
 	mu     sync.Mutex // guards what follows; taken before the shard's lock
 	queues map[antipode.Origin]*queue
 	bytes  int
+
+	copy     *incoming // nil while none is taken; what arrives meanwhile is dropped
+	ended    uint64    // copies of the shard that have ended, well or not
+	copied   antipode.Frontier
+	finisher *Receiver // whose copy it was, if the last one ended well
 }
 
 // queue holds consecutive entries of one origin.
@@ -277,12 +290,16 @@ const (
 	repeated         // it is here already
 	ahead            // entries before it are missing
 	full             // there is no room to let it wait
+	refused          // the shard is being copied: the sender will be told where to go on
 )
 
 // offer takes an entry in, if it is the next and there is room for it to wait.
 func (b *inbox) offer(e *journal.Entry) offered {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.copy != nil {
+		return refused
+	}
 	q := b.queues[e.Dot.Origin]
 	if q == nil {
 		q = &queue{}
@@ -293,8 +310,8 @@ func (b *inbox) offer(e *journal.Entry) offered {
 		return repeated
 	case e.Dot.Seq > have+1:
 		return ahead
-	case b.bytes > 0 && b.bytes+len(e.Raw()) > b.s.cfg.WaitingBytes:
-		return full
+	case len(q.entries) > 0 && b.bytes+len(e.Raw()) > b.s.cfg.WaitingBytes:
+		return full // but for an origin's next one: others may wait for just that
 	}
 	q.entries = append(q.entries, e)
 	b.bytes += len(e.Raw())
@@ -316,11 +333,19 @@ func (b *inbox) lastLocked(o antipode.Origin) uint64 {
 	return have
 }
 
-// roomy reports whether at least half of the room is free again.
-func (b *inbox) roomy() bool {
+// roomy reports whether at least half of the room is free again, or nothing of
+// the origin waits, for whose next entry there always is room.
+func (b *inbox) roomy(o antipode.Origin) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.bytes <= b.s.cfg.WaitingBytes/2
+	q := b.queues[o]
+	return b.copy == nil && (b.bytes <= b.s.cfg.WaitingBytes/2 || q == nil || len(q.entries) == 0)
+}
+
+func (b *inbox) endedCount() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
 }
 
 // txnBytes bounds one transaction of applied entries, and so for how long
@@ -331,6 +356,12 @@ const txnBytes = 512 << 10
 func (b *inbox) drain() ([]*journal.Commit, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.copy != nil {
+		return nil, nil
+	}
+	if b.shard.Copying() { // begun in a run before, or could not be given up
+		return nil, b.abortLocked()
+	}
 	var commits []*journal.Commit
 	for {
 		c, err := b.applyLocked()

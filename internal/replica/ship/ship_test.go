@@ -76,6 +76,12 @@ func (m *member) Apply(e *journal.Entry) error {
 	return nil
 }
 
+func (m *member) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.applied)
+}
+
 func (m *member) write(rng int, body string) antipode.Dot {
 	m.t.Helper()
 	sh := m.log.Shard(antipode.ShardSet(regions) | antipode.Shard(rng))
@@ -311,8 +317,8 @@ func TestRunner(t *testing.T) {
 		members[0].write(1, "1")
 		time.Sleep(150 * time.Millisecond)
 		for _, m := range members[1:] {
-			if len(m.applied) != 1 {
-				t.Errorf("%s applied %v after one delay", m.name, m.applied)
+			if m.count() != 1 {
+				t.Errorf("%s applied %d after one delay", m.name, m.count())
 			}
 		}
 		check(t, meshes[0].Cut("paris", link.Both))
@@ -321,7 +327,7 @@ func TestRunner(t *testing.T) {
 			members[0].write(i%16, fmt.Sprint(i))
 		}
 		time.Sleep(5 * time.Second)
-		if n := len(members[2].applied); n != 51 {
+		if n := members[2].count(); n != 51 {
 			t.Errorf("paris has %d of 51 by relay", n)
 		}
 		if lag := members[2].ship.Lag()["oregon"]; lag < 10*time.Second {
@@ -333,8 +339,8 @@ func TestRunner(t *testing.T) {
 			t.Errorf("lag after the heal: %v", lag)
 		}
 		for _, m := range members {
-			if len(m.applied) != map[antipode.Region]int{"oregon": 0, "mumbai": 51, "paris": 51}[m.name] {
-				t.Errorf("%s applied %d entries", m.name, len(m.applied))
+			if m.count() != map[antipode.Region]int{"oregon": 0, "mumbai": 51, "paris": 51}[m.name] {
+				t.Errorf("%s applied %d entries", m.name, m.count())
 			}
 		}
 		cancel()
@@ -345,36 +351,51 @@ func TestRunner(t *testing.T) {
 	})
 }
 
-// FuzzReceive feeds a receiver and a sender arbitrary frames after the hello.
+// FuzzReceive feeds a receiver and a sender arbitrary frames after the hello, and
+// the receiver those of a copy after it has taken an offer.
 func FuzzReceive(f *testing.F) {
-	a, b := newMember(f, "oregon", nil), newMember(f, "mumbai", nil)
-	a.write(0, "1")
-	x, err := a.ship.NewSender("mumbai", 0)
+	a, _, b := old(f)
+	_, _, seeded := old(f)
+	w := connect(f, a, seeded, 0)
+	hello, err := w.x.Hello()
 	check(f, err)
-	defer x.Close()
-	r, err := b.ship.NewReceiver("oregon")
+	beat, err := w.x.Heartbeat()
 	check(f, err)
-	hello, err := x.Hello()
-	check(f, err)
-	welcome, _, err := r.Receive(hello)
-	check(f, err)
-	check(f, x.Receive(welcome))
-	r.Close()
-	entries, err := x.Next()
-	check(f, err)
-	beat, err := x.Heartbeat()
-	check(f, err)
-	for _, frame := range [][]byte{hello, welcome, entries, beat} {
+	f.Add(hello)
+	f.Add(beat)
+	for frame := w.next(); frame != nil; frame = w.next() {
 		f.Add(frame)
+		reply, commits, err := w.r.Receive(frame)
+		check(f, errors.Join(err, journal.Sync(commits...)))
+		if reply != nil {
+			f.Add(reply)
+			check(f, w.x.Receive(reply))
+		}
+		acks, err := w.r.Ack()
+		check(f, err)
+		for _, frame := range acks {
+			f.Add(frame)
+			check(f, w.x.Receive(frame))
+		}
 	}
+	w.close()
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		w := connect(t, a, b, 0)
 		defer w.close()
-		if _, commits, err := w.r.Receive(frame); err == nil {
-			for _, c := range commits {
-				check(t, c.Wait())
+		if len(frame) > 0 && frame[0] == frameCopy {
+			for next := w.next(); next != nil && len(w.x.copies) == 0; next = w.next() {
+				reply, commits, err := w.r.Receive(next)
+				check(t, journal.Sync(commits...))
+				if err != nil {
+					return // it has taken forged entries by now
+				}
+				if reply != nil {
+					check(t, w.x.Receive(reply))
+				}
 			}
 		}
+		_, commits, _ := w.r.Receive(frame)
+		check(t, journal.Sync(commits...))
 		_ = w.x.Receive(frame)
 		c1, c2 := net.Pipe()
 		go func() { _, _ = c1.Write(frame); _ = c1.Close() }()

@@ -1,0 +1,29 @@
+package sim
+
+import (
+	"testing"
+	"time"
+)
+
+// TestPlanted checks that the checkers notice each planted bug within a few
+// seeds, by its outcome alone: they are the measure of what a clean run is worth.
+func TestPlanted(t *testing.T) {
+	const most = 60
+	harsh := Faults{
+		Crashes: 1, Cuts: 1.5, Resets: 1, Stalls: 1, ClockJumps: 0.3,
+		Delay: 60 * time.Millisecond, Jitter: 60 * time.Millisecond, Disk: 60 * time.Millisecond, Skew: 300 * time.Millisecond,
+	}
+	for _, bug := range Bugs() {
+		t.Run(string(bug), func(t *testing.T) {
+			for seed := uint64(1); seed <= most; seed++ {
+				faults := harsh
+				res := Run(t, Config{Seed: seed, Faults: &faults, Bug: bug, OutcomesOnly: true})
+				if len(res.Violations) > 0 {
+					t.Logf("seed %d: %s", seed, res.Violations[0])
+					return
+				}
+			}
+			t.Errorf("%d seeds did not find it", most)
+		})
+	}
+}
