@@ -227,6 +227,9 @@ func (o *putOp) Decide(old []byte) (table.Decision, error) {
 	return table.Decision{Body: o.body}, nil
 }
 
+// Blind implements table.Blind.
+func (o *putOp) Blind() bool { return o.guard.cond == nil }
+
 // deleteOp removes the item.
 type deleteOp struct{ guard guard }
 

@@ -24,6 +24,13 @@ type Op interface {
 	Decide(old []byte) (Decision, error)
 }
 
+// Blind is an Op whose decision is the same whatever is there, as that of a put
+// without a condition. Where the write mode allows it too, what is there isn't read.
+type Blind interface {
+	Op
+	Blind() bool
+}
+
 // Decision is what an Op wants.
 type Decision struct {
 	Keep   bool   // write nothing: what is there is right already

@@ -41,6 +41,11 @@ func (s *Session) Apply(e *journal.Entry) error {
 	if p.shard != e.Dot.Shard {
 		return fmt.Errorf("apply %s: %w: its key belongs to shard %s", e.Dot, journal.ErrMalformed, p.shard)
 	}
+	v := versionOf(e)
+	if e.Kind == journal.KindWrite && s.covered(e) {
+		s.set(t, p, e, []collision.Version{v})
+		return nil
+	}
 	was, ok := s.overlay[string(p.item)]
 	if !ok {
 		var err error
@@ -48,7 +53,6 @@ func (s *Session) Apply(e *journal.Entry) error {
 			return fmt.Errorf("apply %s: %w", e.Dot, err)
 		}
 	}
-	v := versionOf(e)
 	switch e.Kind {
 	case journal.KindWrite:
 	case journal.KindHandoff, journal.KindAccept:
@@ -67,6 +71,18 @@ func (s *Session) Apply(e *journal.Entry) error {
 		return s.accept(t, p, e, v)
 	}
 	return nil
+}
+
+// covered reports whether the entry's author had seen all that is applied here,
+// as it has while only one region writes to the shard. Then it replaces whatever
+// is there, which need not be read.
+func (s *Session) covered(e *journal.Entry) bool {
+	for _, m := range s.txn.Applied() {
+		if m.Origin != e.Dot.Origin && m.Seq > e.Context.Seq(m.Origin) {
+			return false
+		}
+	}
+	return true
 }
 
 // set stores siblings, and remembers the collision if there are several.

@@ -34,6 +34,7 @@ type cluster struct {
 	cut     map[[2]antipode.Region]bool
 	held    bool // answers come before what was written
 	wall    time.Time
+	step    time.Duration              // by which the clock goes on at each look
 	lost    map[antipode.Region]uint32 // by how many incarnations: its disk was lost, and it is being filled
 }
 
@@ -81,7 +82,7 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	clock, err := hlc.New(hlc.Config{Wall: func() time.Time { return c.wall }})
+	clock, err := hlc.New(hlc.Config{Wall: func() time.Time { c.wall = c.wall.Add(c.step); return c.wall }})
 	if err != nil {
 		c.t.Fatal(err)
 	}

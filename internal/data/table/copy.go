@@ -313,7 +313,6 @@ func (ts *Tables) Finish(id antipode.Shard, want journal.State) (*journal.Commit
 	if err != nil {
 		return nil, err
 	}
-	ts.gc.forget(id)
 	ts.fill.end(id)
 	return c, nil
 }
@@ -335,7 +334,6 @@ func (ts *Tables) Abort(id antipode.Shard) error {
 	if err != nil {
 		return err
 	}
-	ts.gc.forget(id)
 	ts.fill.end(id)
 	return c.Wait()
 }

@@ -45,13 +45,6 @@ func (g *sweeper) from(s antipode.Shard, floors antipode.Frontier) antipode.Fron
 	return floors
 }
 
-// forget makes the next sweep look at all of a shard's entries again.
-func (g *sweeper) forget(s antipode.Shard) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.swept, s)
-}
-
 func (g *sweeper) reached(s antipode.Shard, o antipode.Origin, seq uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

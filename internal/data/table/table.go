@@ -181,19 +181,13 @@ func (ts *Tables) decide(sh *journal.Shard, p place, w *WriteRequest, m terms) (
 	if cur, ok := ts.cfg.Catalog().TableByID(w.Table.ID); !ok || cur.Writer != w.Table.Writer {
 		return res, nil, 0, fmt.Errorf("write to %s: it was deleted or changed a moment ago: %w", w.Table.Name, ErrNoTable)
 	}
-	siblings, err := ts.load(p.item)
+	was, leansOn, err := ts.before(p, w)
 	if err != nil {
 		return res, nil, 0, fmt.Errorf("write to %s: %w", w.Table.Name, err)
 	}
-	leansOn = ts.ownSeq(siblings)
-	there, ok := collision.Visible(siblings, w.Table.Rule, w.Table.Priority)
 	var old []byte
-	var was *collision.Version
-	if ok {
-		was = &there
-		if !there.Delete {
-			old = there.Body
-		}
+	if was != nil && !was.Delete {
+		old = was.Body
 	}
 	if m.held != nil {
 		if err := m.held(was); err != nil {
@@ -228,6 +222,23 @@ func (ts *Tables) decide(sh *journal.Shard, p place, w *WriteRequest, m terms) (
 		res.New = d.Body
 	}
 	return res, c, 0, nil
+}
+
+// before returns the visible version, or nil, and the own sequence that telling
+// of it leans on. A blind write replaces what is there unread: its context
+// covers it anyway.
+func (ts *Tables) before(p place, w *WriteRequest) (*collision.Version, uint64, error) {
+	if op, ok := w.Op.(Blind); ok && w.Table.Writes != antipode.WritePartitioned && !w.WantOld && op.Blind() {
+		return nil, 0, nil
+	}
+	siblings, err := ts.load(p.item)
+	if err != nil {
+		return nil, 0, err
+	}
+	if v, ok := collision.Visible(siblings, w.Table.Rule, w.Table.Priority); ok {
+		return &v, ts.ownSeq(siblings), nil
+	}
+	return nil, 0, nil
 }
 
 func (ts *Tables) entry(w *WriteRequest, p place, d Decision, was *collision.Version, m terms) (*journal.Entry, error) {

@@ -12,7 +12,7 @@ type Config struct {
 	FS vfs.FS
 	// Dir is the store's directory on FS. It is made when missing, its parents too.
 	Dir string
-	// CacheBytes bounds the cache of blocks read from disk, in bytes; 64 MiB when 0.
+	// CacheBytes bounds the cache of blocks read from disk, in bytes; 128 MiB when 0.
 	CacheBytes int64
 	// MemTableBytes bounds one table of writes not yet sorted to disk, in bytes;
 	// 64 MiB when 0. Up to four exist at a time. They start small and grow with use.
@@ -33,7 +33,7 @@ type Config struct {
 }
 
 const (
-	defaultCacheBytes    = 64 << 20
+	defaultCacheBytes    = 128 << 20
 	defaultMemTableBytes = 64 << 20
 	defaultReserveBytes  = 256 << 20
 )

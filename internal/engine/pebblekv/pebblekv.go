@@ -108,6 +108,7 @@ func (s *Store) options() *pebble.Options {
 	o.Experimental.FileCacheShards = 2
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.Levels[i].IndexBlockSize = 256 << 10 // one level of index: one block less per read
 	}
 	return o
 }

@@ -26,7 +26,7 @@ func (t *State) equal(u *State) bool {
 
 // Source is a view of one shard at one moment, to be copied by another member.
 // It is not safe for concurrent use.
-type Source interface {
+type Source interface { //nolint:iface // between data/table, which implements it, and ship, which may not know each other
 	// State is what the view's journals hold.
 	State() State
 	// Next appends rows to dst, as AppendRow does, until they are about as long

@@ -220,6 +220,14 @@ type Subscription struct {
 	want func(antipode.Shard) bool
 }
 
+// Wake makes C receive, unless it is about to anyway.
+func (sub *Subscription) Wake() {
+	select {
+	case sub.C <- struct{}{}:
+	default:
+	}
+}
+
 // Subscribe wakes C whenever the durable frontier of a wanted shard rises.
 func (j *Journal) Subscribe(want func(antipode.Shard) bool) *Subscription {
 	sub := &Subscription{C: make(chan struct{}, 1), want: want}
@@ -241,10 +249,7 @@ func (j *Journal) notify(id antipode.Shard) {
 	defer j.mu.RUnlock()
 	for sub := range j.subs {
 		if sub.want(id) {
-			select {
-			case sub.C <- struct{}{}:
-			default:
-			}
+			sub.Wake()
 		}
 	}
 }

@@ -11,7 +11,9 @@ type ack struct {
 	counted antipode.Frontier // what counts towards stability
 }
 
-// Acked records that a member has reported a durable frontier of the shard.
+// Acked records that a member has reported a durable frontier of the shard. One
+// that reports less than before has lost its disk: what it reported before then
+// counts no more, nor is it waited for what it wrote, some of which may never come.
 func (s *Shard) Acked(member antipode.Region, f antipode.Frontier) {
 	s.st.Lock()
 	defer s.st.Unlock()
@@ -19,6 +21,9 @@ func (s *Shard) Acked(member antipode.Region, f antipode.Frontier) {
 	if a == nil {
 		a = &ack{}
 		s.acks[member] = a
+	}
+	if !f.Covers(a.newest) {
+		a.held, a.counted = nil, nil
 	}
 	a.newest = f.Clone()
 	if a.held == nil {

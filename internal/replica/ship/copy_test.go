@@ -1,10 +1,14 @@
 package ship
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
@@ -12,6 +16,7 @@ import (
 	"github.com/antipode-io/antipode"
 	"github.com/antipode-io/antipode/internal/engine"
 	"github.com/antipode-io/antipode/internal/engine/pebblekv"
+	"github.com/antipode-io/antipode/internal/link"
 	"github.com/antipode-io/antipode/internal/replica/journal"
 )
 
@@ -145,6 +150,16 @@ func (m *member) cut(rng int, o antipode.Origin, seq uint64) {
 // returns them with a third that lost its disk.
 func old(t testing.TB) (a, c, lost *member) {
 	t.Helper()
+	a, c, lost = uncut(t)
+	for _, m := range []*member{a, c} {
+		m.cut(0, a.log.Origin(), 30)
+		m.cut(0, c.log.Origin(), 25)
+	}
+	return a, c, lost
+}
+
+func uncut(t testing.TB) (a, c, lost *member) {
+	t.Helper()
 	a, c = newCopying(t, "oregon", 1, vfs.NewCrashableMem()), newCopying(t, "paris", 1, vfs.NewCrashableMem())
 	ac, ca := connect(t, a, c, 0), connect(t, c, a, 0)
 	defer ac.close()
@@ -155,10 +170,6 @@ func old(t testing.TB) (a, c, lost *member) {
 		a.write(2, "x")
 		ac.flow()
 		ca.flow()
-	}
-	for _, m := range []*member{a, c} {
-		m.cut(0, a.log.Origin(), 30)
-		m.cut(0, c.log.Origin(), 25)
 	}
 	return a, c, newCopying(t, "mumbai", 2, vfs.NewCrashableMem())
 }
@@ -214,9 +225,9 @@ func TestCopy(t *testing.T) {
 func TestCopyInterrupted(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		for parts := range 6 {
-			a, _, b := old(t)
+			a, _, _ := old(t)
 			fs := vfs.NewCrashableMem()
-			b = newCopying(t, "mumbai", 2, fs)
+			b := newCopying(t, "mumbai", 2, fs)
 			w := connect(t, a, b, 0)
 			for n := 0; n <= parts; {
 				f := w.next()
@@ -282,6 +293,46 @@ func TestTwoCopies(t *testing.T) {
 	}
 }
 
+// TestCopyGivenUp has the giver vanish in the middle, and another region that has
+// cut nothing send all of it as entries, of which some had waited before.
+func TestCopyGivenUp(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		a, c, _ := uncut(t)
+		a.cut(0, a.log.Origin(), 30)
+		fs := vfs.NewCrashableMem()
+		b := newCopying(t, "mumbai", 2, fs)
+		ab, cb := connect(t, a, b, 0), connect(t, c, b, 0)
+		cb.acks() // which hears oregon, so that paris does not relay it
+		cb.flow()
+		if b.ship.Waiting() == 0 {
+			t.Fatal("nothing waits")
+		}
+		for n := 0; n < 3; {
+			f := ab.next()
+			if f[0] == frameCopy {
+				n++
+			}
+			ab.deliver(f)
+		}
+		cb.flow()
+		if crash {
+			b = newCopying(t, "mumbai", 2, fs.CrashClone(vfs.CrashCloneCfg{}))
+			if !b.log.Shard(antipode.ShardSet(regions)).Copying() {
+				t.Error("half a copy passes for a shard")
+			}
+			cb.close()
+			cb = connect(t, c, b, 0)
+		}
+		ab.close()
+		for range 2 { // once to find half a copy, once to be told where to go on
+			cb.acks()
+			cb.flow()
+		}
+		same(t, c, b, 0)
+		cb.close()
+	}
+}
+
 // TestCopyNotNeeded has the entries come another way before the offer does.
 func TestCopyNotNeeded(t *testing.T) {
 	a, c, b := old(t)
@@ -318,6 +369,54 @@ func TestCopyRefused(t *testing.T) {
 	if b.frontier(0).Seq(b.log.Origin()) != 1 {
 		t.Error("its write is gone")
 	}
+}
+
+// TestCopyWaitsForDisk checks that an offer leaves only when all that it names is
+// durable.
+func TestCopyWaitsForDisk(t *testing.T) {
+	a, _, b := old(t)
+	w := connect(t, a, b, 0)
+	defer w.close()
+	sh := a.log.Shard(antipode.ShardSet(regions))
+	sh.Lock()
+	txn := sh.Begin(a.log.NewBatch())
+	txn.Append(&journal.Entry{Kind: journal.KindWrite})
+	k, err := txn.Commit()
+	sh.Unlock()
+	check(t, err)
+	for f := w.next(); f != nil; f = w.next() {
+		if f[0] == frameCopy {
+			t.Fatal("offered what a crash would lose")
+		}
+		w.deliver(f)
+	}
+	check(t, k.Wait())
+	w.flow()
+	same(t, a, b, 0)
+}
+
+// TestLateCommit has a commit become durable after its shard was emptied.
+func TestLateCommit(t *testing.T) {
+	a, _, b := old(t)
+	w := connect(t, a, b, 0)
+	a.write(4, "x")
+	var late []*journal.Commit
+	for f := w.next(); f != nil && late == nil; f = w.next() {
+		reply, commits, err := w.r.Receive(f)
+		check(t, err)
+		late = commits
+		if reply != nil {
+			check(t, w.x.Receive(reply))
+		}
+	}
+	id := antipode.ShardSet(regions) | 2
+	check(t, b.ship.cfg.Copier.Begin(id))
+	check(t, b.ship.cfg.Copier.Abort(id))
+	check(t, journal.Sync(late...))
+	if f := b.frontier(2); f != nil {
+		t.Errorf("%v counts as durable after the shard was emptied", f)
+	}
+	w.close()
 }
 
 // TestCopyDamaged changes a part on its way.
@@ -360,4 +459,53 @@ func TestCopyDamaged(t *testing.T) {
 			t.Errorf("%s: holds %v", name, f)
 		}
 	}
+}
+
+// TestRunnerCopies lets two regions give copies to a third over links with a
+// delay, while they write, and cuts a link in the middle.
+func TestRunnerCopies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, c, b := old(t)
+		network := link.NewMemoryNetwork(time.Now, regions...)
+		ctx, cancel := context.WithCancel(t.Context())
+		meshes := make(map[antipode.Region]*link.Mesh)
+		var wg sync.WaitGroup
+		for _, m := range []*member{a, b, c} {
+			mesh, err := link.NewMemory(ctx, network, m.name)
+			check(t, err)
+			for _, peer := range mesh.Peers() {
+				check(t, mesh.SetDelay(peer, 40*time.Millisecond, 0))
+			}
+			runner := NewRunner(m.ship, mesh, func(err error) { t.Errorf("%s: %v", m.name, err) })
+			wg.Go(func() { runner.Run(ctx) })
+			meshes[m.name] = mesh
+		}
+		for i := range 100 {
+			a.write(0, "a")
+			c.write(0, "c")
+			time.Sleep(10 * time.Millisecond)
+			switch i {
+			case 40:
+				check(t, meshes["oregon"].Cut("mumbai", link.Both))
+			case 60:
+				check(t, meshes["oregon"].Heal("mumbai"))
+			}
+		}
+		time.Sleep(20 * time.Second)
+		b.write(0, "b")
+		time.Sleep(2 * time.Second)
+		for _, m := range []*member{b, c} {
+			if diff := cmp.Diff(a.frontier(0), m.frontier(0)); diff != "" {
+				t.Errorf("oregon and %s: %s", m.name, diff)
+			}
+		}
+		if len(a.frontier(0)) != 3 {
+			t.Errorf("oregon holds %v", a.frontier(0))
+		}
+		cancel()
+		wg.Wait()
+		for _, mesh := range meshes {
+			check(t, mesh.Close())
+		}
+	})
 }

@@ -44,7 +44,8 @@ func (s *Ship) NewReceiver(peer antipode.Region) (*Receiver, error) {
 	}, nil
 }
 
-// Close says that the peer is no longer heard on this connection.
+// Close says that the peer is no longer heard on this connection, and gives up a
+// copy that has not come to its end.
 func (r *Receiver) Close() {
 	r.mu.Lock()
 	greeted := r.greeted

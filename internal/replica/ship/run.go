@@ -29,9 +29,11 @@ const (
 	// for what else the peer has to be told.
 	ackEvery     = 10 * time.Millisecond
 	idleAckEvery = 100 * time.Millisecond
-	helloTimeout = 15 * time.Second
-	backoffMin   = 50 * time.Millisecond
-	backoffMax   = 2 * time.Second
+	// pauseAfterFrame is what replication lag is given up for fewer frames.
+	pauseAfterFrame = 2 * time.Millisecond
+	helloTimeout    = 15 * time.Second
+	backoffMin      = 50 * time.Millisecond
+	backoffMax      = 2 * time.Second
 	// commitsAhead bounds the transactions of one connection that are visible
 	// and not yet durable.
 	commitsAhead = 256
@@ -173,6 +175,7 @@ func (r *Runner) send(ctx context.Context, peer antipode.Region, stripe int) err
 	defer func() { _ = conn.Close() }()
 	sub := r.ship.cfg.Journal.Subscribe(func(id antipode.Shard) bool { return r.ship.stripeOf(id) == stripe })
 	defer r.ship.cfg.Journal.Unsubscribe(sub)
+	sub.Wake() // there may be what the peer lacks already
 	wg.Go(func() {
 		for {
 			frame, err := readFrame(conn)
@@ -184,10 +187,7 @@ func (r *Runner) send(ctx context.Context, peer antipode.Region, stripe int) err
 				return
 			}
 			if frame[0] == frameRewind || frame[0] == frameAck || frame[0] == frameAnswer {
-				select { // there may be something to send again, or to relay now
-				case sub.C <- struct{}{}:
-				default:
-				}
+				sub.Wake() // there may be something to send again, or to relay now
 			}
 		}
 	})
@@ -196,32 +196,18 @@ func (r *Runner) send(ctx context.Context, peer antipode.Region, stripe int) err
 	return context.Cause(ctx)
 }
 
-// pump writes what there is to send until ctx ends.
+// pump writes what there is to send until ctx ends. After a frame it pauses, so
+// that under load a frame carries several entries: what the frames cost at both
+// ends is mostly by the frame. The first entry after a pause is sent at once.
 func (r *Runner) pump(ctx context.Context, conn net.Conn, x *Sender, sub *journal.Subscription) error {
 	beat := time.NewTicker(heartbeatEvery)
 	defer beat.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
-		frame, err := x.Next()
-		if err != nil {
-			return err
-		}
-		for frame == nil {
-			select {
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-beat.C:
-				frame, err = x.Heartbeat()
-			case <-sub.C:
-				frame, err = x.Next()
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if _, err := conn.Write(frame); err != nil {
-			return err
-		}
 		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		case <-beat.C: // not starved by a steady stream of entries
 			frame, err := x.Heartbeat()
 			if err != nil {
@@ -230,7 +216,29 @@ func (r *Runner) pump(ctx context.Context, conn net.Conn, x *Sender, sub *journa
 			if _, err := conn.Write(frame); err != nil {
 				return err
 			}
-		default:
+			continue
+		case <-sub.C:
+		}
+		if err := r.flush(conn, x); err != nil {
+			return err
+		}
+		pause.Reset(pauseAfterFrame)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// flush writes frames until nothing is left to send.
+func (r *Runner) flush(conn net.Conn, x *Sender) error {
+	for {
+		frame, err := x.Next()
+		if err != nil || frame == nil {
+			return err
+		}
+		if _, err := conn.Write(frame); err != nil {
+			return err
 		}
 	}
 }

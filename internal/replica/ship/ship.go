@@ -7,7 +7,8 @@
 //
 // Any holder may serve any origin's entries. Normally a region sends what it
 // wrote itself; it relays another origin's entries to a peer that says that it
-// doesn't hear that region.
+// doesn't hear that region. A peer that lacks what was cut off here is given a copy
+// of the shard.
 //
 // Ship, Sender and Receiver are safe for concurrent use.
 package ship
