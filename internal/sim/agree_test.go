@@ -112,6 +112,8 @@ func (p *pairing) take(step model.Step) {
 		p.crash(c.site)
 	case model.Drop, model.Cut:
 		p.sweep(c, step)
+	case model.Stall, model.Lose:
+		p.check(false, "a step that this configuration does not have: %v", step)
 	}
 	p.step(step)
 	if step.Kind == model.Cut {

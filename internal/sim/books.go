@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/antipode-io/antipode"
-	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/engine"
 	"github.com/antipode-io/antipode/internal/replica/journal"
 )
@@ -29,6 +28,7 @@ type write struct {
 	op    *operation // whose it is; nil for handoffs and accepts
 	acked bool       // somebody was told that it is safe
 	left  bool       // it was sent to another region
+	safe  bool       // another region had it on its disk when its author lost its own
 }
 
 func (w *write) sees(d antipode.Dot) bool { return w.dot == d || w.saw.Includes(d) }
@@ -93,6 +93,7 @@ func (s *simulation) beats(a, b *write) bool {
 		if ra != rb {
 			return ra >= 0 && (rb < 0 || ra < rb)
 		}
+	case antipode.RuleLastWriter:
 	}
 	return later
 }
@@ -105,6 +106,7 @@ const (
 	rowGrant     = 'b'
 	rowEntry     = 'j'
 	rowFloor     = 'f'
+	rowCopy      = 'y'
 )
 
 // observe sees a batch applied by a region. It is called by whoever applies it.
@@ -112,6 +114,9 @@ func (s *simulation) observe(c *core, batch uint64, changes []change) {
 	var names journal.Origins
 	for _, ch := range changes {
 		switch {
+		case ch.key[0] == rowCopy:
+			s.copies(c, antipode.Shard(binary.BigEndian.Uint64(ch.key[1:])), ch.value != nil)
+		case ch.key[0] == rowEntry && ch.value != nil && c.copying[antipode.Shard(binary.BigEndian.Uint64(ch.key[1:]))]:
 		case ch.key[0] == rowEntry && ch.value != nil:
 			e, err := names.Decode(ch.value)
 			if err != nil {
@@ -326,6 +331,3 @@ func (s *simulation) told(c *core, id antipode.Shard, o antipode.Origin, seq uin
 	}
 	b.reported[id] = b.reported[id].With(o, seq)
 }
-
-// findTable returns the table as first made, whatever became of it.
-func (s *simulation) addTable(t *control.Table) { s.tables[t.ID] = t }

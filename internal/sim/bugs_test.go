@@ -13,10 +13,12 @@ func TestPlanted(t *testing.T) {
 		Crashes: 1, Cuts: 1.5, Resets: 1, Stalls: 1, ClockJumps: 0.3,
 		Delay: 60 * time.Millisecond, Jitter: 60 * time.Millisecond, Disk: 60 * time.Millisecond, Skew: 300 * time.Millisecond,
 	}
+	// Where the search begins: these were the first to find it when it was written.
+	first := map[Bug]uint64{BugSkipCausalWait: 6, BugAckEarly: 2, BugCountAcks: 13, BugStableAtOnce: 11, BugUnknownTable: 21}
 	for _, bug := range Bugs() {
 		t.Run(string(bug), func(t *testing.T) {
-			for seed := uint64(1); seed <= most; seed++ {
-				faults := harsh
+			for n := range uint64(most) {
+				faults, seed := harsh, max(1, first[bug])+n
 				res := Run(t, Config{Seed: seed, Faults: &faults, Bug: bug, OutcomesOnly: true})
 				if len(res.Violations) > 0 {
 					t.Logf("seed %d: %s", seed, res.Violations[0])

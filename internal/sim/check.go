@@ -17,6 +17,9 @@ import (
 func (s *simulation) everything() map[antipode.Shard]antipode.Frontier {
 	out := map[antipode.Shard]antipode.Frontier{}
 	for d := range s.writes {
+		if s.ended[d.Origin] && !s.held(d) {
+			continue
+		}
 		out[d.Shard] = out[d.Shard].With(d.Origin, d.Seq)
 	}
 	return out
@@ -30,6 +33,8 @@ func (s *simulation) unequal() string {
 		switch {
 		case c == nil:
 			return fmt.Sprintf("%s is down", r.name)
+		case r.filling:
+			return fmt.Sprintf("%s lost its disk and has not everything back", r.name)
 		case c.ship.Waiting() > 0:
 			return fmt.Sprintf("%d bytes of entries wait in %s", c.ship.Waiting(), r.name)
 		case !c.store.durable(c.store.applied):
@@ -75,7 +80,11 @@ func (s *simulation) unfinished(r *site) (why string) {
 		}
 		for at, all := range s.items(r, t) {
 			if v, _ := collision.Visible(all, t.Rule, t.Priority); v.Delete && why == "" {
-				why = fmt.Sprintf("the tombstone of %s/%s is still in %s: %s", t.Name, at.key, r.name, v.Dot)
+				sh := r.core.log.Shard(v.Dot.Shard)
+				why = fmt.Sprintf("the tombstone %s of %s/%q is still in %s: stable is %v of %v", v.Dot, t.Name, at.key, r.name, sh.Stable(t.Replicas), sh.Applied())
+				for _, m := range t.Replicas {
+					why += fmt.Sprintf(", %s reported %v", m, sh.Held(m))
+				}
 			}
 		}
 	}
@@ -137,6 +146,7 @@ func (s *simulation) items(r *site, t *control.Table) map[cell][]collision.Versi
 
 // checkFinal compares what is there with what was written.
 func (s *simulation) checkFinal() {
+	s.buryLost()
 	should := newBooks()
 	s.rebuild(should, s.everything())
 	for _, r := range s.order {

@@ -283,6 +283,13 @@ func (c *commit) Wait() error {
 	if s.cfg.Bug == BugAckEarly && !c.empty || s.cfg.Bug == BugReportEarly && c.empty {
 		return nil
 	}
+	if c.st.c.inline {
+		waiters, err := c.st.sync()
+		for _, w := range waiters {
+			s.ready = append(s.ready, func() { w.done <- nil })
+		}
+		return err
+	}
 	done := make(chan error, 1)
 	s.post(commitPost+uint64(c.st.c.site.index)<<32+c.n, func() {
 		now, err := c.st.wait(waiter{c.n, done})

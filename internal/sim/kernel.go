@@ -74,15 +74,16 @@ type event struct {
 type eventQueue []event
 
 // Len implements heap.Interface.
-func (q eventQueue) Len() int { return len(q) }
+func (q *eventQueue) Len() int { return len(*q) }
 
 // Less implements heap.Interface.
-func (q eventQueue) Less(i, j int) bool {
-	return cmp.Or(cmp.Compare(q[i].at, q[j].at), cmp.Compare(q[i].seq, q[j].seq)) < 0
+func (q *eventQueue) Less(i, j int) bool {
+	a, b := (*q)[i], (*q)[j]
+	return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.seq, b.seq)) < 0
 }
 
 // Swap implements heap.Interface.
-func (q eventQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *eventQueue) Swap(i, j int) { (*q)[i], (*q)[j] = (*q)[j], (*q)[i] }
 
 // Push implements heap.Interface.
 func (q *eventQueue) Push(x any) {

@@ -96,6 +96,9 @@ func (s *simulation) checkHistory() {
 		}
 	}
 	for at, history := range histories {
+		if s.spoilt[cell{at.table, encodeKey(at.key)}] {
+			continue // what went with a disk is lost, as it is promised to be
+		}
 		switch porcupine.CheckOperationsTimeout(register(), history, 20*time.Second) {
 		case porcupine.Ok:
 		case porcupine.Unknown:

@@ -128,7 +128,9 @@ func (s *simulation) arriveForward(n *connection, frame []byte) {
 		s.tellNow(n)
 	}
 	s.note("%v frame %d", n, frame[0])
+	n.b.inline = true
 	reply, commits, err := s.bugs.receive(n, frame)
+	n.b.inline = false
 	s.waitFor(n, commits)
 	if err != nil {
 		s.complain(n, err)
@@ -309,7 +311,9 @@ func (s *simulation) closeReceiver(n *connection) {
 		return
 	}
 	s.note("%v receiver closes", n)
+	n.b.inline = true
 	n.r.Close()
+	n.b.inline = false
 	n.b = nil
 	s.forget(n)
 }
@@ -342,6 +346,7 @@ const (
 	frameEntries = 3
 	frameAck     = 4
 	frameRewind  = 5
+	frameCopy    = 7
 	frameHeader  = 6
 )
 
@@ -399,6 +404,10 @@ func (s *simulation) inspect(n *connection, w way, frame []byte) {
 		}
 		for _, e := range all {
 			s.leaves(n, from, e)
+		}
+	case frameCopy:
+		if s.stats[statLosses] == 0 {
+			s.fail("%v: a shard is copied, though no disk was lost", n)
 		}
 	case frameWelcome, frameAck:
 		var h holding

@@ -34,6 +34,8 @@ type Config struct {
 	Steps int
 	// Faults are what goes wrong. Nil draws a mix from the seed.
 	Faults *Faults
+	// LoseDisk has one region, once, lose its disk with all that is on it.
+	LoseDisk bool
 	// Bug plants a bug; none by default.
 	Bug Bug
 	// OutcomesOnly leaves out the checks that look inside while it runs, so that
@@ -124,6 +126,8 @@ const (
 	statMoves         = "moves asked for"
 	statAheads        = "writes refused for a fast clock"
 	statDeletedTables = "entries of deleted tables"
+	statLosses        = "disks lost"
+	statCopies        = "shards copied"
 )
 
 // Run simulates, heals, and checks. It must not run in parallel with others.
@@ -141,6 +145,7 @@ func Run(t *testing.T, cfg Config) Result {
 		defer s.shutdown()
 		s.run()
 	})
+	s.buryLost()
 	s.checkHistory()
 	return Result{
 		Seed: cfg.Seed, Trace: s.trace.Sum64(), Events: s.events, Virtual: s.virtual,

@@ -56,7 +56,7 @@ func report(t *testing.T, res Result) {
 func TestSeeds(t *testing.T) {
 	if os.Getenv("ANTIPODE_SEED") != "" {
 		seed := number(t, "ANTIPODE_SEED", 0)
-		cfg := Config{Seed: seed, Regions: regionsOf(seed), Steps: stepsOf(seed)}
+		cfg := Config{Seed: seed, Regions: regionsOf(seed), Steps: stepsOf(seed), LoseDisk: os.Getenv("ANTIPODE_LOSE") != ""}
 		if testing.Verbose() {
 			cfg.Log = os.Stdout
 		}
@@ -90,6 +90,27 @@ func TestSeeds(t *testing.T) {
 func stepsOf(seed uint64) int { return 100 + int(seed%5)*100 }
 
 func regionsOf(seed uint64) int { return []int{3, 3, 2, 4}[seed%4] }
+
+// TestLostDisk checks regions that come back without their disks.
+// ANTIPODE_LOST_SEEDS says how many seeds, ANTIPODE_FIRST the first.
+func TestLostDisk(t *testing.T) {
+	lost, copied := 0, 0
+	first := number(t, "ANTIPODE_FIRST", 1)
+	for seed := first; seed < first+number(t, "ANTIPODE_LOST_SEEDS", 6); seed++ {
+		res := Run(t, Config{Seed: seed, Regions: regionsOf(seed), Steps: stepsOf(seed), LoseDisk: true})
+		for _, v := range res.Violations {
+			t.Errorf("seed %d: %s", res.Seed, v)
+		}
+		if len(res.Violations) > 0 {
+			t.Fatalf("run it again, with its trace: ANTIPODE_LOSE=1 ANTIPODE_SEED=%d go test ./internal/sim -run TestSeeds -v", res.Seed)
+		}
+		lost += res.Stats[statLosses]
+		copied += res.Stats[statCopies]
+	}
+	if lost == 0 || copied == 0 {
+		t.Errorf("%d disks lost, %d shards copied", lost, copied)
+	}
+}
 
 // TestSoak runs new seeds for as long as ANTIPODE_SOAK says. ANTIPODE_FIRST names
 // the first.

@@ -37,6 +37,8 @@ type simulation struct {
 	ops        []*operation
 	pending    int // operations without an answer
 	writes     map[antipode.Dot]*write
+	ended      map[antipode.Origin]bool // authors that lost their disks
+	spoilt     map[cell]bool            // items of which writes went with a disk
 	healing    bool
 	virtual    time.Duration
 	violations []string
@@ -49,7 +51,7 @@ func newSimulation(ctx context.Context, cfg Config) *simulation {
 	s := &simulation{
 		kernel: newKernel(cfg.Seed, cfg.Log), ctx: ctx, cfg: cfg, faults: cfg.Faults,
 		sites: map[antipode.Region]*site{}, tables: map[antipode.TableID]*control.Table{}, cut: map[way]int{},
-		dialled: map[dialling]*connection{}, writes: map[antipode.Dot]*write{}, stats: map[string]int{},
+		dialled: map[dialling]*connection{}, writes: map[antipode.Dot]*write{}, ended: map[antipode.Origin]bool{}, spoilt: map[cell]bool{}, stats: map[string]int{},
 	}
 	s.bugs = bugs{s: s}
 	if s.faults == nil {
@@ -65,7 +67,7 @@ func newSimulation(ctx context.Context, cfg Config) *simulation {
 	for i := range cfg.Regions {
 		r := &site{
 			name: antipode.Region([]string{"oregon", "mumbai", "paris", "lagos"}[i]), index: i,
-			mem: vfs.NewCrashableMem(), books: newBooks(), slow: 1, skew: s.between(-s.faults.Skew, s.faults.Skew),
+			mem: vfs.NewCrashableMem(), books: newBooks(), slow: 1, incarnation: 1, skew: s.between(-s.faults.Skew, s.faults.Skew),
 			tuning: tuning{
 				frame: pick(200, 2000, 100_000), waiting: pick(300, 2000, 1<<20), recent: pick(1, 1000, 1<<20),
 				retention: s.between(time.Millisecond, 4*time.Second),
@@ -178,6 +180,9 @@ func (s *simulation) trouble() {
 		if happens(s.faults.Crashes) && r.core != nil {
 			s.crash(r)
 			s.after(s.between(10*time.Millisecond, 3*time.Second), func() { s.restart(r) })
+		}
+		if s.cfg.LoseDisk && happens(0.3) {
+			s.lose(r)
 		}
 		if happens(s.faults.Cuts) {
 			s.cutLink()

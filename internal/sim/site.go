@@ -30,6 +30,9 @@ type site struct {
 	slow    int // its disk takes this many times as long
 	books   *books
 	tuning  tuning
+	// incarnation is how many journals it has begun: one more for each lost disk.
+	incarnation uint32
+	filling     bool // it lost its disk, and has not been given everything back yet
 }
 
 // tuning makes limits small, so that they are met.
@@ -55,6 +58,10 @@ type core struct {
 	syncing  bool
 	deciding *operation // whose decision was made last: the next own write is its
 	sweeping bool
+	// inline is true while the kernel itself runs code under test: what that waits
+	// for can't be an event.
+	inline  bool
+	copying map[antipode.Shard]bool
 }
 
 const stripes = 2
@@ -62,14 +69,17 @@ const stripes = 2
 // timeout is odd: it never ends at the time of an event.
 const timeout = 4500*time.Millisecond + time.Nanosecond
 
-func (r *site) origin() antipode.Origin { return antipode.Origin{Region: r.name, Incarnation: 1} }
+func (r *site) origin() antipode.Origin {
+	return antipode.Origin{Region: r.name, Incarnation: r.incarnation}
+}
 
 // state is the catalog as the region knows it.
 func (r *site) state(s *simulation) *control.State { return s.catalog[r.catalog] }
 
 // boot starts a region on what its disk holds.
 func (s *simulation) boot(r *site) {
-	c := &core{s: s, site: r, disk: newDisk(r.mem)}
+	c := &core{s: s, site: r, disk: newDisk(r.mem), inline: true, copying: map[antipode.Shard]bool{}}
+	defer func() { c.inline = false }()
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
 	inner, err := pebblekv.Open(pebblekv.Config{
 		FS: c.disk, Dir: "data", CacheBytes: 1 << 20, MemTableBytes: 1 << 20, ReserveBytes: -1,
@@ -88,6 +98,9 @@ func (s *simulation) boot(r *site) {
 	}
 	r.core = c
 	s.recovered(c)
+	if r.filling {
+		s.after(grantsExpire, func() { s.refill(c) })
+	}
 }
 
 func (c *core) open() (err error) {
@@ -116,6 +129,7 @@ func (c *core) open() (err error) {
 		},
 		NotSent:   func(err error) bool { return errors.Is(err, errNotSent) },
 		Compile:   c.compile,
+		Filling:   r.filling,
 		Timeout:   timeout,
 		Retention: r.tuning.retention, AdaptAfter: 3, AdaptDwell: 500 * time.Millisecond,
 	})
@@ -124,6 +138,7 @@ func (c *core) open() (err error) {
 		Members:    func(id antipode.Shard) []antipode.Region { return s.bugs.members(c, id) },
 		Session:    func(txn *journal.Txn) ship.Session { return c.tables.Session(txn) },
 		Stamp:      c.clock.Last,
+		Copier:     c.tables,
 		FrameBytes: r.tuning.frame, WaitingBytes: r.tuning.waiting,
 	})
 	return nil

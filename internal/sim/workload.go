@@ -130,6 +130,7 @@ func (x execution) Decide(old []byte) (table.Decision, error) {
 		if old != nil {
 			return table.Decision{}, &table.Error{Code: refusal, Message: "exists", Item: slices.Clone(old)}
 		}
+	default:
 	}
 	return table.Decision{Body: bodyOf(x.table, x.region, id)}, nil
 }
@@ -229,7 +230,7 @@ func (s *simulation) client(r *site) {
 		switch {
 		case s.healing || len(s.ops) >= s.cfg.Steps:
 			return
-		case r.core == nil:
+		case r.core == nil || r.filling: // it does not serve anybody
 			s.client(r)
 			return
 		}
@@ -275,6 +276,7 @@ func (s *simulation) draw(r *site) *operation {
 			break
 		}
 		o.to = t.Replicas[s.rng.IntN(len(t.Replicas))]
+	default:
 	}
 	return o
 }
@@ -323,6 +325,7 @@ func (c *core) execute(ctx context.Context, o *operation) error {
 		})
 	case verbMove:
 		return c.tables.Move(ctx, o.table, key, o.to)
+	default:
 	}
 	res, err := c.tables.Write(ctx, table.WriteRequest{
 		Table: o.table, Key: key, Op: execution{o, c}, Verb: o.key, Payload: []byte(strconv.Itoa(o.id)), WantOld: true,
