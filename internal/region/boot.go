@@ -2,7 +2,6 @@ package region
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -102,22 +101,19 @@ func (r *Region) propose(c control.Command) (*control.State, error) {
 	return r.group.Propose(ctx, c)
 }
 
-// lostDisk reports whether this region is to be given what its incarnation
-// before had, and has not been yet.
-func (r *Region) lostDisk(origin antipode.Origin) (bool, error) {
-	if origin.Incarnation <= 1 {
-		return false, nil
-	}
-	done, err := r.meta.number(metaRecovered)
-	return done != origin.Incarnation, err
-}
-
 func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 	log, err := journal.Open(journal.Config{Store: r.store, Origin: origin})
 	if err != nil {
 		return err
 	}
 	d := &data{journal: log}
+	r.mesh.HandleCall(methodFrontiers, d.serveFrontiers)
+	if !filling {
+		r.because("it asks the others whether they hold more of its journal than it does")
+		if err := r.checkOldCopy(log); err != nil {
+			return r.explainShip(err)
+		}
+	}
 	d.tables = table.New(table.Config{
 		Self: r.cfg.Name, Store: r.store, Journal: log, Clock: r.clock, Catalog: r.group.State,
 		Call: r.mesh.Call,
@@ -135,7 +131,6 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 	for method, h := range d.tables.Handlers() {
 		r.mesh.HandleCall(method, link.CallHandler(h))
 	}
-	r.mesh.HandleCall(methodFrontiers, d.serveFrontiers)
 	r.data.Store(d)
 	r.registry.MustRegister(newCollector(r, d))
 
@@ -169,7 +164,7 @@ func (l dataLinks) HandleConn(kind link.Kind, h link.ConnHandler) { l.r.mesh.Han
 
 func (r *Region) explainShip(err error) error {
 	if errors.Is(err, ship.ErrForgotten) {
-		return fmt.Errorf("region %s stops: %w; its store was replaced by an old copy. Move %s away and start the region again: it comes back as a new author and gets its data from the others; nothing that they hold is lost",
+		return fmt.Errorf("region %s stops: %w; its store was replaced by an old copy, or is damaged. Move %s away and start the region again: it comes back as a new author and gets its data from the others; nothing that they hold is lost",
 			r.cfg.Name, err, r.cfg.FS.PathJoin(r.dir, storeDir))
 	}
 	return fmt.Errorf("region %s stops: %w", r.cfg.Name, err)
@@ -201,105 +196,6 @@ func (r *Region) sweep(d *data) {
 			r.log.Error("sweep", "error", err)
 		}
 	}
-}
-
-// methodFrontiers asks a region for all its durable frontiers.
-const methodFrontiers = "region.frontiers"
-
-func (d *data) serveFrontiers(context.Context, antipode.Region, []byte) ([]byte, error) {
-	out := make(map[string]map[string]uint64)
-	for _, id := range d.journal.Shards() {
-		marks := make(map[string]uint64)
-		for _, m := range d.journal.Shard(id).Durable() {
-			marks[m.Origin.String()] = m.Seq
-		}
-		out[id.String()] = marks
-	}
-	return json.Marshal(out)
-}
-
-// grantsExpire is longer than any request between regions may take.
-const grantsExpire = 5 * time.Second
-
-// recover makes a region that lost its disk wait, before it serves anybody,
-// until it holds again what the others hold: as a writer, home or arbiter it
-// would otherwise decide without knowing what it had decided.
-func (r *Region) recover(origin antipode.Origin) error {
-	// Births that it allowed as an arbiter before it lost its disk, and has
-	// forgotten, may still be under way. After this wait each has happened, and is
-	// among what the others are asked for below, or has failed.
-	r.because("it lost its journal and waits until nothing that it had allowed is still under way")
-	if !r.every(grantsExpire - r.cfg.Now().Sub(r.started)) {
-		return r.ctx.Err()
-	}
-	tables := r.data.Load().tables
-	for {
-		copies := tables.Copies()
-		for _, peer := range (dataLinks{r}).Peers() {
-			if err := r.recoverAll(peer); err != nil {
-				return err
-			}
-		}
-		// A copy of a shard that began in between may have come from a region that
-		// holds less of it than one asked before: all are asked again.
-		served, err := tables.Serve(copies, func() error { return r.meta.setNumber(metaRecovered, origin.Incarnation) })
-		if served || err != nil {
-			return err
-		}
-		if !r.every(100 * time.Millisecond) {
-			return r.ctx.Err()
-		}
-	}
-}
-
-func (r *Region) recoverAll(peer antipode.Region) error {
-	r.because(fmt.Sprintf("it lost its journal and waits to be given what %s holds", peer))
-	for {
-		err := r.recoverFrom(peer)
-		if err == nil {
-			return nil
-		}
-		r.log.Warn("recover", "peer", string(peer), "error", err)
-		if !r.every(time.Second) {
-			return r.ctx.Err()
-		}
-	}
-}
-
-func (r *Region) recoverFrom(peer antipode.Region) error {
-	ctx, cancel := context.WithTimeout(r.ctx, time.Minute)
-	defer cancel()
-	answer, err := r.mesh.Call(ctx, peer, methodFrontiers, nil)
-	if err != nil {
-		return err
-	}
-	var all map[string]map[string]uint64
-	if err := json.Unmarshal(answer, &all); err != nil {
-		return fmt.Errorf("frontiers of %s: %w", peer, err)
-	}
-	d := r.data.Load()
-	for text, marks := range all {
-		id, err := antipode.ParseShard(text)
-		if err != nil {
-			return err
-		}
-		members := d.tables.Members(id)
-		var f antipode.Frontier
-		for name, seq := range marks {
-			o, err := antipode.ParseOrigin(name)
-			if err != nil {
-				return err
-			}
-			f = f.With(o, seq)
-		}
-		if !contains(members, r.cfg.Name) {
-			continue
-		}
-		if err := d.journal.WaitCovers(ctx, id, f); err != nil {
-			return fmt.Errorf("shard %s of %s: %w", id, peer, err)
-		}
-	}
-	return nil
 }
 
 // declareTables has the group make the spec's tables that it does not have.

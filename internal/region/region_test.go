@@ -14,6 +14,7 @@ import (
 	"github.com/antipode-io/antipode/internal/api/dynamo"
 	"github.com/antipode-io/antipode/internal/data/table"
 	"github.com/antipode-io/antipode/internal/link"
+	"github.com/antipode-io/antipode/internal/replica/ship"
 	"github.com/antipode-io/antipode/internal/spec"
 )
 
@@ -327,6 +328,41 @@ func TestWriterOutOfReach(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if !w.has("mumbai", "carts", "a") || !w.has("oregon", "carts", "b") || !w.has("mumbai", "catalog", "c") {
 			t.Error("not all arrived after the heal")
+		}
+	})
+}
+
+// TestOldCopy starts a region over an old copy of its disk: it says so and stops
+// before it serves or writes anything under numbers that it has used already.
+func TestOldCopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.ready()
+		if err := w.put("oregon", "carts", "a"); err != nil {
+			t.Fatal(err)
+		}
+		old := w.disks["oregon"].CrashClone(vfs.CrashCloneCfg{})
+		for i := range 50 {
+			if err := w.put("oregon", "carts", fmt.Sprint("b", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		if err := w.regions["oregon"].Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.disks["oregon"] = old
+		w.start("oregon")
+		select {
+		case err := <-w.regions["oregon"].Failed():
+			if !errors.Is(err, ship.ErrForgotten) {
+				t.Errorf("failed for another reason: %v", err)
+			}
+		case <-w.regions["oregon"].Ready():
+			t.Error("serves from an old copy")
+		case <-time.After(time.Minute):
+			t.Error("neither serves nor says why")
 		}
 	})
 }

@@ -3,15 +3,12 @@ package region
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/antipode-io/antipode"
 	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/link/identity"
 )
-
-func contains(regions []antipode.Region, r antipode.Region) bool { return slices.Contains(regions, r) }
 
 // onJoin is told that a region has proved a join token. Its root is kept here
 // at once, and reaches the others through the group.

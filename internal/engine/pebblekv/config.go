@@ -12,10 +12,11 @@ type Config struct {
 	FS vfs.FS
 	// Dir is the store's directory on FS. It is made when missing, its parents too.
 	Dir string
-	// CacheBytes bounds the cache of blocks read from disk, in bytes; 128 MiB when 0.
+	// CacheBytes bounds the cache of blocks read from disk, in bytes; 64 MiB when 0.
+	// It also uses what memtables leave free of their share.
 	CacheBytes int64
 	// MemTableBytes bounds one table of writes not yet sorted to disk, in bytes;
-	// 64 MiB when 0. Up to four exist at a time. They start small and grow with use.
+	// 32 MiB when 0. Up to four exist at a time. They start small and grow with use.
 	MemTableBytes uint64
 	// ReserveBytes is the free space on the disk below which Apply is refused with
 	// engine.ErrDiskFull, so that a disk that fills up never cuts a commit short;
@@ -33,9 +34,11 @@ type Config struct {
 }
 
 const (
-	defaultCacheBytes    = 128 << 20
-	defaultMemTableBytes = 64 << 20
-	defaultReserveBytes  = 256 << 20
+	defaultCacheBytes    = 64 << 20
+	defaultMemTableBytes = 32 << 20
+	// memTables is how many memtables may exist before writes wait for a flush.
+	memTables           = 4
+	defaultReserveBytes = 256 << 20
 )
 
 func (c Config) withDefaults() Config {

@@ -94,11 +94,11 @@ func (s *Store) options() *pebble.Options {
 		FS:                 s.fence,
 		Logger:             logger,
 		FormatMajorVersion: formatVersion,
-		CacheSize:          s.cfg.CacheBytes,
+		CacheSize:          s.cfg.CacheBytes + memTables*int64(s.cfg.MemTableBytes), // Pebble takes memtables out of it
 		MemTableSize:       s.cfg.MemTableBytes,
 		// Small machines: one compaction at rest, two when they fall behind.
 		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 2 },
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       100,
 		LBaseMaxBytes:               64 << 20,
