@@ -260,8 +260,7 @@ func (x *Sender) answer(payload []byte) error {
 	case a.Take, a.Wait: // on an offer that was renewed since
 	default:
 		delete(x.copies, id)
-		x.s.cfg.Journal.Shard(id).Acked(x.peer, holds)
-		x.sent[id] = holds
+		x.sent[id] = holds // it counts once the peer says so in an acknowledgement
 		return out.close()
 	}
 	return nil

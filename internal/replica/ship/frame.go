@@ -50,6 +50,8 @@ type holding struct {
 	// that changed.
 	Frontiers map[string]map[string]uint64 `json:"frontiers,omitempty"`
 	Hears     []antipode.Region            `json:"hears"`
+	// Filling says that the sender goes by the frontiers, and stability does not.
+	Filling bool `json:"filling,omitempty"`
 }
 
 type rewind struct {

@@ -24,6 +24,7 @@ type Receiver struct {
 	mu      sync.Mutex
 	greeted bool
 	told    map[antipode.Shard]antipode.Frontier // what the peer knows that this member holds
+	filling bool                                 // and was told not to count on
 	heard   []antipode.Region
 	again   map[antipode.Dot]struct{} // shard and origin (no sequence) of which entries were dropped
 	// ended is, per shard, how many of its copies had ended when the peer was last
@@ -114,6 +115,7 @@ func (r *Receiver) hello(payload []byte) ([]byte, error) {
 	for _, b := range r.s.boxes() {
 		r.ended[b.shard.ID()] = b.endedCount() // before what it holds: it is told again of a copy that ends in between
 	}
+	r.filling = r.s.cfg.Filling() // before what it holds: should it end in between, that is told again
 	all := make(map[antipode.Shard]antipode.Frontier)
 	for _, sh := range r.s.shards(r.peer, r.stripe) {
 		f := sh.Durable()
@@ -121,7 +123,7 @@ func (r *Receiver) hello(payload []byte) ([]byte, error) {
 	}
 	r.heard = r.s.hears(r.stripe)
 	return r.codec.sealJSON(frameWelcome, holding{
-		Version: protocolVersion, Origin: r.s.self.String(), Frontiers: frontiersOf(all), Hears: r.heard,
+		Version: protocolVersion, Origin: r.s.self.String(), Frontiers: frontiersOf(all), Hears: r.heard, Filling: r.filling,
 	})
 }
 
@@ -180,17 +182,20 @@ func (r *Receiver) Ack() ([][]byte, error) {
 		return nil, nil
 	}
 	var out [][]byte
+	filling := r.s.cfg.Filling()
+	filled := r.filling && !filling // all of it counts from now on
+	r.filling = filling
 	changed := make(map[antipode.Shard]antipode.Frontier)
 	for _, sh := range r.s.shards(r.peer, r.stripe) {
 		f := sh.Durable()
-		if !r.told[sh.ID()].Covers(f) {
+		if filled || !r.told[sh.ID()].Covers(f) {
 			changed[sh.ID()], r.told[sh.ID()] = f, f
 		}
 	}
 	heard := r.s.hears(r.stripe)
 	if len(changed) > 0 || !slices.Equal(heard, r.heard) {
 		r.heard = heard
-		frame, err := r.codec.sealJSON(frameAck, holding{Frontiers: frontiersOf(changed), Hears: heard})
+		frame, err := r.codec.sealJSON(frameAck, holding{Frontiers: frontiersOf(changed), Hears: heard, Filling: filling})
 		if err != nil {
 			return nil, err
 		}

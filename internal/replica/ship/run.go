@@ -30,7 +30,7 @@ const (
 	ackEvery     = 10 * time.Millisecond
 	idleAckEvery = 100 * time.Millisecond
 	// pauseAfterFrame is what replication lag is given up for fewer frames.
-	pauseAfterFrame = 2 * time.Millisecond
+	pauseAfterFrame = time.Millisecond
 	helloTimeout    = 15 * time.Second
 	backoffMin      = 50 * time.Millisecond
 	backoffMax      = 2 * time.Second

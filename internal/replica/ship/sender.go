@@ -102,7 +102,7 @@ func (x *Sender) welcome(payload []byte) error {
 	defer x.mu.Unlock()
 	x.welcomed, x.origin, x.hears = true, origin, h.Hears
 	for id, f := range frontiers {
-		x.s.cfg.Journal.Shard(id).Acked(x.peer, f)
+		x.acked(id, f, h.Filling)
 		x.sent[id] = f
 	}
 	for _, sh := range x.s.shards(x.peer, x.stripe) {
@@ -126,10 +126,19 @@ func (x *Sender) ack(payload []byte) error {
 	defer x.mu.Unlock()
 	x.hears = h.Hears
 	for id, f := range frontiers {
-		x.s.cfg.Journal.Shard(id).Acked(x.peer, f)
+		x.acked(id, f, h.Filling)
 		x.sent[id] = x.sent[id].Join(f)
 	}
 	return nil
+}
+
+// acked has what the peer holds count towards stability, unless it is still being
+// given what it lost.
+func (x *Sender) acked(id antipode.Shard, f antipode.Frontier, filling bool) {
+	if filling {
+		f = antipode.Frontier{}
+	}
+	x.s.cfg.Journal.Shard(id).Acked(x.peer, f)
 }
 
 func (x *Sender) rewind(payload []byte) error {

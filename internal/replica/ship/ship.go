@@ -53,6 +53,10 @@ type Config struct {
 	// Copier gives and takes copies of shards, where entries were cut off that a
 	// peer lacks. Nil: such a peer is told ErrTooOld.
 	Copier Copier
+	// Filling reports whether this member is still being given what it lost with
+	// its disk. What it holds until then counts nothing towards stability: others
+	// may hold writes of its own that it does not know of yet. Nil: never.
+	Filling func() bool
 	// Known reports whether an entry's table is known here yet.
 	Known func(*journal.Entry) bool
 	// Stamp returns this member's clock, for heartbeats.
@@ -90,6 +94,9 @@ func New(cfg Config) *Ship {
 	}
 	if cfg.WaitingBytes == 0 {
 		cfg.WaitingBytes = 8 << 20
+	}
+	if cfg.Filling == nil {
+		cfg.Filling = func() bool { return false }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
