@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/data/table"
 	"github.com/antipode-io/antipode/internal/replica/journal"
 	"github.com/antipode-io/antipode/internal/replica/ship"
 )
@@ -281,6 +283,12 @@ func (s *simulation) pump(n *connection) {
 // complain notes what ended a connection: nothing that a peer does is wrong here.
 func (s *simulation) complain(n *connection, err error) {
 	if errors.Is(err, errNaive) {
+		return
+	}
+	// A copy that comes before its table is known, or is taken when it is no longer
+	// offered, ends with its connection, and is begun again.
+	if s.cfg.LoseDisk && (errors.Is(err, table.ErrNoTable) || strings.Contains(err.Error(), "not offered any more")) {
+		s.note("%v: %v", n, err)
 		return
 	}
 	s.fail("connection %v: %v", n, err)

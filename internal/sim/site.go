@@ -139,6 +139,7 @@ func (c *core) open() (err error) {
 		Session:    func(txn *journal.Txn) ship.Session { return c.tables.Session(txn) },
 		Stamp:      c.clock.Last,
 		Copier:     c.tables,
+		Filling:    c.tables.Filling,
 		FrameBytes: r.tuning.frame, WaitingBytes: r.tuning.waiting,
 	})
 	return nil

@@ -59,6 +59,7 @@ func TestClients(t *testing.T) {
 type system struct{ binary, data, log string }
 
 func (s *system) check(t *testing.T, name string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "python3", "check_"+name+".py")
@@ -72,7 +73,8 @@ func (s *system) check(t *testing.T, name string) {
 }
 
 func (s *system) showLogs(t *testing.T) {
-	logs, _ := filepath.Glob(filepath.Join(s.data, "*", "log")) //nolint:errcheck // the pattern is good
+	t.Helper()
+	logs, _ := filepath.Glob(filepath.Join(s.data, "*", "log"))
 	for _, path := range append(logs, s.log) {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -93,7 +95,7 @@ func start(t *testing.T, binary string, ports int) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close() //nolint:errcheck // the child has its own handle
+	defer log.Close()
 	up := exec.CommandContext(context.WithoutCancel(t.Context()), s.binary, "up", "-f", "antipode.yaml", "--data", s.data, "--base-port", basePort(t, ports))
 	up.Stdout, up.Stderr = log, log
 	if err := up.Start(); err != nil {
@@ -129,7 +131,7 @@ func (s *system) said(t *testing.T, text string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		if strings.Contains(lines.Text(), text) {
 			return true

@@ -51,8 +51,10 @@ func benchFixture(b *testing.B) *fixture {
 	return f
 }
 
-const benchPut = `{"TableName":"users","Item":` + benchItem + `}`
-const benchKey = `{"TableName":"users","Key":{"id":{"S":"user#12345678"}}`
+const (
+	benchPut = `{"TableName":"users","Item":` + benchItem + `}`
+	benchKey = `{"TableName":"users","Key":{"id":{"S":"user#12345678"}}`
+)
 
 func BenchmarkHandle(b *testing.B) {
 	for name, tc := range map[string][2]string{

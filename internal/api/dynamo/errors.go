@@ -106,16 +106,14 @@ func mappings() []mapping {
 
 // wireOf finds what a client gets for an error.
 func wireOf(err error) wire {
-	var api *table.Error
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*table.Error](err); ok {
 		w := wire{namespace: namespace(api.Code), code: api.Code, status: http.StatusBadRequest, message: api.Message, item: api.Item}
 		if api.Code == codeTooLarge {
 			w.status = http.StatusRequestEntityTooLarge
 		}
 		return w
 	}
-	var data *attr.Error
-	if errors.As(err, &data) {
+	if data, ok := errors.AsType[*attr.Error](err); ok {
 		return wire{namespace: namespace(data.Code), code: data.Code, status: http.StatusBadRequest, message: data.Message}
 	}
 	for _, m := range mappings() {
@@ -218,8 +216,7 @@ func enveloped(err error) error {
 
 // toTable makes errors of a request into those that travel between regions.
 func toTable(err error) error {
-	var data *attr.Error
-	if errors.As(err, &data) {
+	if data, ok := errors.AsType[*attr.Error](err); ok {
 		return &table.Error{Code: data.Code, Message: data.Message}
 	}
 	return err

@@ -38,7 +38,8 @@ func newFakeControl(tb testing.TB) *fakeControl {
 	tb.Helper()
 	f := &fakeControl{state: control.NewState()}
 	for _, r := range []control.Region{
-		{Name: "oregon", Location: "us-west-2"}, {Name: "mumbai", Location: "ap-south-1"},
+		{Name: "oregon", Location: "us-west-2"},
+		{Name: "mumbai", Location: "ap-south-1"},
 		{Name: "frankfurt", Location: "eu-central-1", Witness: true},
 	} {
 		if _, err := f.Propose(context.Background(), control.Command{PutRegion: &r}); err != nil {

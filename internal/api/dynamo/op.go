@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/valyala/fastjson"
 
@@ -360,7 +361,7 @@ func encodeKey(p attr.Value, s *attr.Value) (table.Key, error) {
 	if err != nil {
 		return table.Key{}, err
 	}
-	key := table.Key{Partition: b[:len(b):len(b)]}
+	key := table.Key{Partition: slices.Clip(b)}
 	if s == nil {
 		return key, nil
 	}

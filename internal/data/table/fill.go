@@ -81,6 +81,9 @@ func (ts *Tables) Serve(copies int, done func() error) (bool, error) {
 	return true, nil
 }
 
+// Filling reports whether this region lost its disk and does not serve yet.
+func (ts *Tables) Filling() bool { return ts.fill.on.Load() }
+
 // ready refuses to decide anything while the region is being filled: what it had
 // decided before it lost its disk may not have come back yet.
 func (ts *Tables) ready() error {

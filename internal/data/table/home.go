@@ -431,8 +431,7 @@ func (ts *Tables) getFromHome(ctx context.Context, t *TableRef, p place, dst []b
 				item = answer.Blobs[0]
 			}
 		}
-		var moved *movedError
-		if errors.As(err, &moved) {
+		if moved, ok := errors.AsType[*movedError](err); ok {
 			home, after = moved.to, moved.after
 			continue
 		}
