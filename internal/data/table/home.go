@@ -512,7 +512,7 @@ func (ts *Tables) Home(ctx context.Context, t *TableRef, key Key) (antipode.Regi
 		if err != nil {
 			return "", err
 		}
-		if b.Lives {
+		if b.Home != "" { // born, or about to be: its birth may not have arrived at the arbiter
 			return b.Home, nil
 		}
 	}

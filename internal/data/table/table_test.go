@@ -225,3 +225,18 @@ func TestPrefixHomeAfterMove(t *testing.T) {
 		t.Errorf("a key that names no region: %v", err)
 	}
 }
+
+// TestHomeBeforeArrival asks a region for the home of an item whose birth has
+// not arrived there.
+func TestHomeBeforeArrival(t *testing.T) {
+	c := newCluster(t, oregon, mumbai)
+	c.make("users", antipode.WritePartitioned, nil)
+	for _, key := range []string{"a", "b", "c", "d", "e", "f"} { // some have oregon as their arbiter
+		check(t, c.write(mumbai, "users", key, "put 1"))
+		tbl, err := c.regions[oregon].ts.Table("users")
+		check(t, err)
+		if home, err := c.regions[oregon].ts.Home(context.Background(), tbl, table.Key{Partition: []byte(key)}); err != nil || home != mumbai {
+			t.Errorf("home of %s as oregon knows it: %s %v", key, home, err)
+		}
+	}
+}

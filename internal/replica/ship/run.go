@@ -33,7 +33,7 @@ const (
 	pauseAfterFrame = time.Millisecond
 	helloTimeout    = 15 * time.Second
 	backoffMin      = 50 * time.Millisecond
-	backoffMax      = 2 * time.Second
+	backoffMax      = time.Second
 	// commitsAhead bounds the transactions of one connection that are visible
 	// and not yet durable.
 	commitsAhead = 256
