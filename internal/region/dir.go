@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/link/identity"
 )
 
 // What a region keeps in its part of the data directory.
@@ -106,7 +107,7 @@ func claim(disk vfs.FS, dir string, name antipode.Region, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("mark %s: %w", dir, err)
 	}
-	return writeFile(disk, dir, markFile, append(text, '\n'))
+	return identity.WriteSecret(disk, dir, markFile, append(text, '\n'))
 }
 
 func readFile(disk vfs.FS, path string) ([]byte, error) {
@@ -116,28 +117,4 @@ func readFile(disk vfs.FS, path string) ([]byte, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(f, 1<<20))
 	return b, errors.Join(err, f.Close())
-}
-
-// writeFile puts a file in place whole and synced.
-func writeFile(disk vfs.FS, dir, name string, content []byte) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write %s: %w", disk.PathJoin(dir, name), err)
-		}
-	}()
-	tmp := disk.PathJoin(dir, name+".new")
-	f, err := disk.Create(tmp, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write(content); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err = disk.Rename(tmp, disk.PathJoin(dir, name)); err != nil {
-		return err
-	}
-	return syncDir(disk, dir)
 }

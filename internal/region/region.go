@@ -349,7 +349,7 @@ func (r *Region) openOperator() error {
 	token, err := readFile(r.cfg.FS, TokenPath(r.cfg.FS, r.cfg.Dir, r.cfg.Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		token = []byte(operator.NewToken())
-		err = r.writeSecret(tokenFile, token)
+		err = identity.WriteSecret(r.cfg.FS, r.dir, tokenFile, token)
 	}
 	if err != nil {
 		return fmt.Errorf("operator token: %w", err)
@@ -406,11 +406,6 @@ func (r *Region) serve(name string, run func() error, shutdown func(context.Cont
 		<-ended
 		return err
 	})
-}
-
-// writeSecret makes a file that only the owner reads.
-func (r *Region) writeSecret(name string, content []byte) error {
-	return identity.WriteSecret(r.cfg.FS, r.dir, name, content)
 }
 
 var _ io.Closer = (*Region)(nil)

@@ -131,10 +131,8 @@ func (ts *Tables) resolve(t *TableRef, text string) (found antipode.Region, ok b
 // writeAtHome writes an item that belongs here, or is born here if its arbiter
 // agrees.
 func (ts *Tables) writeAtHome(ctx context.Context, p place, w *WriteRequest, m terms, after antipode.Dot) (WriteResult, error) {
-	if !after.IsZero() {
-		if err := ts.cfg.Journal.WaitApplied(ctx, after.Shard, after.Origin, after.Seq); err != nil {
-			return WriteResult{}, fmt.Errorf("%w: %s has not yet received the item that was handed to it; try again", ErrUnavailable, ts.cfg.Self)
-		}
+	if err := ts.awaitHanded(ctx, after); err != nil {
+		return WriteResult{}, err
 	}
 	m.home = ts.cfg.Self
 	var grant *birth
@@ -159,6 +157,18 @@ func (ts *Tables) writeAtHome(ctx context.Context, p place, w *WriteRequest, m t
 		}
 	}
 	return WriteResult{}, fmt.Errorf("%w: the item is made and deleted faster than its birth can be agreed on; try again", ErrUnavailable)
+}
+
+// awaitHanded returns when the dot by which an item came here, if it did, is
+// applied.
+func (ts *Tables) awaitHanded(ctx context.Context, after antipode.Dot) error {
+	if after.IsZero() {
+		return nil
+	}
+	if err := ts.cfg.Journal.WaitApplied(ctx, after.Shard, after.Origin, after.Seq); err != nil {
+		return fmt.Errorf("%w: %s has not yet received the item that was handed to it; try again", ErrUnavailable, ts.cfg.Self)
+	}
+	return nil
 }
 
 // checkBirth refuses an item that doesn't say where it belongs.
@@ -234,12 +244,9 @@ func (ts *Tables) mayBearPrefixed(t *TableRef, p place, there *collision.Version
 
 // writeForPeer serves a forwarded write.
 func (ts *Tables) writeForPeer(ctx context.Context, from antipode.Region, c *call, p place, w *WriteRequest) (WriteResult, error) {
-	var after antipode.Dot
-	if c.After != "" {
-		var err error
-		if after, err = antipode.ParseDot(c.After); err != nil {
-			return WriteResult{}, err
-		}
+	after, err := c.after()
+	if err != nil {
+		return WriteResult{}, err
 	}
 	return ts.writeAtHome(ctx, p, w, terms{from: from, request: c.ID}, after)
 }
@@ -325,12 +332,12 @@ func (ts *Tables) arbitrate(ctx context.Context, t *TableRef, p place, c *call) 
 	if arbiterOf(t, p.key) != ts.cfg.Self {
 		return nil, fmt.Errorf("%w: %s is not the arbiter of this key", ErrUnavailable, ts.cfg.Self)
 	}
-	if c.After != "" {
+	tomb, err := c.after()
+	if err != nil {
+		return nil, err
+	}
+	if !tomb.IsZero() {
 		// The asker knows of a removal: what it grants must come after that.
-		tomb, err := antipode.ParseDot(c.After)
-		if err != nil {
-			return nil, err
-		}
 		if err := ts.cfg.Journal.WaitApplied(ctx, tomb.Shard, tomb.Origin, tomb.Seq); err != nil {
 			return nil, fmt.Errorf("%w: the item's last removal has not arrived at its arbiter %s in time; try again", ErrUnavailable, ts.cfg.Self)
 		}
@@ -444,12 +451,9 @@ func (ts *Tables) getFromHome(ctx context.Context, t *TableRef, p place, dst []b
 }
 
 func (ts *Tables) getForPeer(ctx context.Context, c *call, t *TableRef, p place) ([]byte, error) {
-	var after antipode.Dot
-	if c.After != "" {
-		var err error
-		if after, err = antipode.ParseDot(c.After); err != nil {
-			return nil, err
-		}
+	after, err := c.after()
+	if err != nil {
+		return nil, err
 	}
 	return ts.getAtHome(ctx, t, p, after)
 }
@@ -458,10 +462,8 @@ func (ts *Tables) getForPeer(ctx context.Context, c *call, t *TableRef, p place)
 // is known of it, or only its removal, the arbiter knows whether it was born
 // elsewhere since.
 func (ts *Tables) getAtHome(ctx context.Context, t *TableRef, p place, after antipode.Dot) ([]byte, error) {
-	if !after.IsZero() {
-		if err := ts.cfg.Journal.WaitApplied(ctx, after.Shard, after.Origin, after.Seq); err != nil {
-			return nil, fmt.Errorf("%w: %s has not yet received the item that was handed to it; try again", ErrUnavailable, ts.cfg.Self)
-		}
+	if err := ts.awaitHanded(ctx, after); err != nil {
+		return nil, err
 	}
 	v, err := ts.visible(t, p)
 	if err != nil {

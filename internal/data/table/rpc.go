@@ -56,6 +56,14 @@ type call struct {
 	Blobs [2][]byte `json:"-"`
 }
 
+// after returns the dot of After, zero where it is left out.
+func (c *call) after() (antipode.Dot, error) {
+	if c.After == "" {
+		return antipode.Dot{}, nil
+	}
+	return antipode.ParseDot(c.After)
+}
+
 func (c *call) encode() ([]byte, error) {
 	for i, b := range c.Blobs {
 		if b != nil {
@@ -145,10 +153,8 @@ func (ts *Tables) ask(ctx context.Context, to antipode.Region, method string, c 
 		return nil, fmt.Errorf("%w: %s: %s", ErrUnavailable, to, answer.Retry)
 	case answer.Moved != "":
 		m := &movedError{to: answer.Moved}
-		if answer.After != "" {
-			if m.after, err = antipode.ParseDot(answer.After); err != nil {
-				return nil, fmt.Errorf("answer of %s: %w", to, err)
-			}
+		if m.after, err = answer.after(); err != nil {
+			return nil, fmt.Errorf("answer of %s: %w", to, err)
 		}
 		return nil, m
 	}

@@ -344,6 +344,3 @@ func Sync(commits ...*Commit) error {
 	}
 	return nil
 }
-
-// Shard returns the shard that was written.
-func (c *Commit) Shard() antipode.Shard { return c.s.id }
