@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/antipode-io/antipode"
 )
@@ -33,7 +34,9 @@ type Region struct {
 	Witness     bool            `json:"witness,omitempty"`     // votes, keeps no tables
 	Incarnation uint32          `json:"incarnation,omitempty"` // of its journal; 0 before it first joined
 	Ended       []Ending        `json:"ended,omitempty"`       // origins that will write no more
-	RootPEM     string          `json:"root,omitempty"`        // its trust root, when told to the group
+	Journal     bool            `json:"journal,omitempty"`     // a witness that keeps journals, and counts as a copy
+	Lease       Lease           `json:"lease,omitzero"`
+	RootPEM     string          `json:"root,omitempty"` // its trust root, when told to the group
 }
 
 // Ending names the last entry of an origin per shard. Beyond it nothing counts.
@@ -64,8 +67,21 @@ type Table struct {
 	Replicas  []antipode.Region  `json:"replicas"` // sorted
 	Created   int64              `json:"created"`  // milliseconds since the Unix epoch
 	Tags      map[string]string  `json:"tags,omitempty"`
-	RPO       string             `json:"rpo,omitempty"`
-	FromSpec  bool               `json:"from_spec,omitempty"`
+	// Roles are who accepts writes: by home in a partitioned table, under "" in a
+	// global one, where Writer and Epoch repeat it.
+	Roles map[antipode.Region]Role `json:"roles,omitempty"`
+	RPO   string                   `json:"rpo,omitempty"`
+	// Copies is how many other members have to have a write on disk before it is
+	// answered, where RPO is 0s. 0 stands for 1.
+	Copies int `json:"copies,omitempty"`
+	// Unprotected says what happens where RPO is 0s and too few members are left:
+	// UnprotectedDegrade (the default, "") or UnprotectedBlock.
+	Unprotected string `json:"unprotected,omitempty"`
+	// Failover is FailoverLease or FailoverPinned ("", for tables of old).
+	Failover   string            `json:"failover,omitempty"`
+	Successors []antipode.Region `json:"successors,omitempty"` // in order of preference; then by least lag
+	Return     string            `json:"return,omitempty"`     // ReturnAuto or ReturnManual
+	FromSpec   bool              `json:"from_spec,omitempty"`
 	// Options holds what only the API that made the table understands
 	// (billing mode, protection): kept and given back, never looked into.
 	Options json.RawMessage `json:"options,omitempty"`
@@ -75,6 +91,30 @@ type Table struct {
 
 // HasReplica reports whether the region keeps the table.
 func (t *Table) HasReplica(r antipode.Region) bool { return slices.Contains(t.Replicas, r) }
+
+// What happens where an rpo of 0s is promised and too few members are left.
+const (
+	UnprotectedDegrade = "degrade" // writes go on, on record
+	UnprotectedBlock   = "block"   // writes wait
+)
+
+// Bound returns the table's rpo, and whether it has one.
+func (t *Table) Bound() (time.Duration, bool) {
+	if t.RPO == "" {
+		return 0, false
+	}
+	d, err := time.ParseDuration(t.RPO)
+	return d, err == nil
+}
+
+// AckCopies returns how many other members have to have a write on disk before
+// it is answered: 0 unless the rpo is 0s.
+func (t *Table) AckCopies() int {
+	if d, ok := t.Bound(); !ok || d != 0 {
+		return 0
+	}
+	return max(1, t.Copies)
+}
 
 // Shards returns the first shard of the table's set of replicas.
 func (t *Table) Shards() antipode.Shard {
@@ -90,14 +130,17 @@ type State struct {
 	Regions   map[antipode.Region]*Region `json:"regions"`
 	Tables    map[string]*Table           `json:"tables"`
 	NextTable antipode.TableID            `json:"next_table"` // ids below it are given out
-	byID      map[antipode.TableID]*Table
+	// Failovers that are under way, and the last ones that ended, by id.
+	Failovers    map[uint64]*Failover `json:"failovers,omitempty"`
+	LastFailover uint64               `json:"last_failover,omitempty"`
+	byID         map[antipode.TableID]*Table
 }
 
 // NewState returns the empty state.
 func NewState() *State {
 	return &State{
 		Regions: map[antipode.Region]*Region{}, Tables: map[string]*Table{}, NextTable: 1,
-		byID: map[antipode.TableID]*Table{},
+		Failovers: map[uint64]*Failover{}, byID: map[antipode.TableID]*Table{},
 	}
 }
 
@@ -127,6 +170,14 @@ type Command struct {
 	DeleteTable string     `json:"delete_table,omitempty"`
 	TagTable    *TagTable  `json:"tag_table,omitempty"`
 	Incarnate   *Incarnate `json:"incarnate,omitempty"`
+	Renew       *Renew     `json:"renew,omitempty"`
+	Fence       *Fence     `json:"fence,omitempty"`
+	Seal        *Seal      `json:"seal,omitempty"`
+	Fix         *Fix       `json:"fix,omitempty"`
+	Switch      *Switch    `json:"switch,omitempty"`
+	Took        *Took      `json:"took,omitempty"`
+	Rejoin      *Rejoin    `json:"rejoin,omitempty"`
+	Adopt       *Adopt     `json:"adopt,omitempty"`
 }
 
 // TagTable sets and removes tags.
@@ -149,7 +200,7 @@ type Incarnate struct {
 func Apply(s *State, index uint64, c Command) (*State, error) {
 	next := &State{
 		Index: index, Regions: maps.Clone(s.Regions), Tables: maps.Clone(s.Tables),
-		NextTable: s.NextTable, byID: maps.Clone(s.byID),
+		NextTable: s.NextTable, Failovers: maps.Clone(s.Failovers), LastFailover: s.LastFailover, byID: maps.Clone(s.byID),
 	}
 	if err := next.apply(c); err != nil {
 		return s.at(index), err
@@ -167,6 +218,7 @@ func (s *State) at(index uint64) *State {
 func (c Command) fields() (n int) {
 	for _, set := range []bool{
 		c.PutRegion != nil, c.CreateTable != nil, c.DeleteTable != "", c.TagTable != nil, c.Incarnate != nil,
+		c.Renew != nil, c.Fence != nil, c.Seal != nil, c.Fix != nil, c.Switch != nil, c.Took != nil, c.Rejoin != nil, c.Adopt != nil,
 	} {
 		if set {
 			n++
@@ -186,7 +238,7 @@ func (s *State) apply(c Command) error {
 			return fmt.Errorf("put region: %w: it has no name", ErrInvalid)
 		}
 		if old, ok := s.Regions[r.Name]; ok {
-			r.Incarnation, r.Ended = old.Incarnation, old.Ended
+			r.Incarnation, r.Ended, r.Lease = old.Incarnation, old.Ended, old.Lease
 		}
 		s.Regions[r.Name] = &r
 	case c.CreateTable != nil:
@@ -203,9 +255,33 @@ func (s *State) apply(c Command) error {
 	case c.Incarnate != nil:
 		return s.incarnate(*c.Incarnate)
 	default:
-		return fmt.Errorf("%w: no known field is set; this region may be older than the one that sent it", ErrInvalid)
+		return s.applyRoles(c)
 	}
 	return nil
+}
+
+// applyRoles applies the commands that are about leases and roles.
+func (s *State) applyRoles(c Command) error {
+	switch {
+	case c.Renew != nil:
+		return s.renew(*c.Renew)
+	case c.Fence != nil:
+		return s.fence(*c.Fence)
+	case c.Seal != nil:
+		return s.seal(*c.Seal)
+	case c.Fix != nil:
+		return s.fix(*c.Fix)
+	case c.Switch != nil:
+		return s.beginSwitch(*c.Switch)
+	case c.Took != nil:
+		return s.took(*c.Took)
+	case c.Rejoin != nil:
+		return s.rejoin(*c.Rejoin)
+	case c.Adopt != nil:
+		return s.adopt(*c.Adopt)
+	default:
+		return fmt.Errorf("%w: no known field is set; this region may be older than the one that sent it", ErrInvalid)
+	}
 }
 
 func (s *State) createTable(t Table) error {
@@ -216,6 +292,7 @@ func (s *State) createTable(t Table) error {
 		return fmt.Errorf("create table %s: %w", t.Name, err)
 	}
 	t.ID, t.Epoch = s.NextTable, 1
+	t.Roles = t.firstRoles()
 	t.Replicas = slices.Compact(slices.Sorted(slices.Values(t.Replicas)))
 	t.shards = antipode.ShardSet(t.Replicas)
 	s.NextTable++
@@ -317,7 +394,13 @@ func Decode(b []byte) (*State, error) {
 			return nil, fmt.Errorf("decode control state: table %q is damaged", name)
 		}
 		t.shards = antipode.ShardSet(t.Replicas)
+		if t.Roles == nil && t.Writes != antipode.WriteLocal {
+			t.Roles = t.firstRoles() // a state from before there were any
+		}
 		s.byID[t.ID] = t
+	}
+	if s.Failovers == nil {
+		s.Failovers = map[uint64]*Failover{}
 	}
 	return s, nil
 }

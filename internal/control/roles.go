@@ -1,0 +1,599 @@
+package control
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/antipode-io/antipode"
+)
+
+var (
+	// ErrStale is returned for a command that leans on something that has
+	// changed since: a lease that was renewed, an epoch that has ended.
+	ErrStale = errors.New("what this leans on has changed since")
+	// ErrNotEnough is returned for a cutoff without having heard those that it
+	// has to hear.
+	ErrNotEnough = errors.New("too few regions have sealed")
+)
+
+// RoleID names a right to accept writes: that of the writer of a global table
+// (Home is empty), or that of one home of a partitioned table, over the items
+// that belong there and the births that it arbitrates. An item keeps the home
+// it has while another region holds that home's role.
+type RoleID struct {
+	Table antipode.TableID `json:"table"`
+	Home  antipode.Region  `json:"home,omitempty"`
+}
+
+// Compare orders roles by table, then home.
+func (r RoleID) Compare(o RoleID) int {
+	return cmp.Or(cmp.Compare(r.Table, o.Table), cmp.Compare(r.Home, o.Home))
+}
+
+// Role says who holds a role. The holder accepts writes while its region has a
+// lease (or the table is pinned), the role's failover, if it came by one, has its
+// cutoff, and the holder's journal says so.
+type Role struct {
+	Holder antipode.Region `json:"holder"`
+	// Epoch numbers the tenures; entries carry it. A forced tenure may have the
+	// number of another one: then the region's name decides, see Tenure.
+	Epoch uint64 `json:"epoch"`
+	// Failover is the failover by which the holder got the role; 0 for none.
+	Failover uint64 `json:"failover,omitempty"`
+	// Next is who the holder hands the role to, under Epoch+1; "" for nobody.
+	Next antipode.Region `json:"next,omitempty"`
+}
+
+// Tenure returns what fences the role's holders off from one another.
+func (r Role) Tenure() Tenure { return Tenure{r.Epoch, r.Holder} }
+
+// Tenure is one holder's time: the higher one ends all lower ones. Number, then
+// region: a person may force a failover on both sides of a cut.
+type Tenure struct {
+	Epoch  uint64
+	Holder antipode.Region
+}
+
+// Compare orders tenures.
+func (t Tenure) Compare(o Tenure) int {
+	return cmp.Or(cmp.Compare(t.Epoch, o.Epoch), cmp.Compare(t.Holder, o.Holder))
+}
+
+// Lease is a region's right to hold roles, as the group knows it. How long it
+// lasts is counted by its holder, from before it asked for the renewal, and by
+// whoever wants to end it, from when the renewal was applied there.
+type Lease struct {
+	Number  uint64 `json:"number"`  // rises with each fencing
+	Renewed uint64 `json:"renewed"` // how often it was renewed; what a Fence compares
+	Fenced  bool   `json:"fenced,omitempty"`
+	Since   int64  `json:"since,omitempty"` // milliseconds since the Unix epoch: fenced, or back, since then
+}
+
+// How a table's roles outlive their holder.
+const (
+	FailoverLease  = "lease"  // by lease: another region takes over by itself
+	FailoverPinned = "pinned" // never by itself: a person says so
+)
+
+// How a role goes back to the region that it was made for.
+const (
+	ReturnAuto   = "auto"   // by a planned switch, once that region is healthy
+	ReturnManual = "manual" // when a person says so
+)
+
+// Failover is the passing of roles of one set of replicas to one successor
+// without the help of who held them.
+type Failover struct {
+	ID        uint64          `json:"id"`
+	Set       antipode.Shard  `json:"set"`
+	Lost      antipode.Region `json:"lost"`
+	Successor antipode.Region `json:"successor"`
+	// Roles and the epochs under which the successor holds them. A role that was
+	// taken from the successor before the cutoff was fixed is no longer in it.
+	Roles []RoleEpoch `json:"roles"`
+	// Sealed has, per region that sealed the old epochs, all that it had then.
+	// It is kept until the cutoff is fixed.
+	Sealed map[antipode.Region]Frontiers `json:"sealed,omitempty"`
+	// Cutoff bounds what counts of all earlier epochs of the roles: of every
+	// origin. Nil until it is fixed.
+	Cutoff Frontiers `json:"cutoff,omitempty"`
+	// Need is the join of what the sealed regions had. A new birth arbiter must
+	// have applied it before it grants.
+	Need   Frontiers `json:"need,omitempty"`
+	Forced bool      `json:"forced,omitempty"`
+	By     string    `json:"by,omitempty"`  // a person, when one asked for it
+	Why    string    `json:"why,omitempty"` // what was seen
+	Began  int64     `json:"began"`         // milliseconds since the Unix epoch, by the proposer's clock
+	Fixed  int64     `json:"fixed,omitempty"`
+}
+
+// RoleEpoch is a role and the epoch of its new tenure.
+type RoleEpoch struct {
+	RoleID
+
+	Epoch uint64 `json:"epoch"`
+}
+
+// Frontiers are frontiers per shard.
+type Frontiers map[antipode.Shard]antipode.Frontier
+
+// Clone returns a copy that shares no memory.
+func (f Frontiers) Clone() Frontiers {
+	out := make(Frontiers, len(f))
+	for id, g := range f {
+		out[id] = g.Clone()
+	}
+	return out
+}
+
+// Covers reports whether everything within g is within f.
+func (f Frontiers) Covers(g Frontiers) bool {
+	for id, marks := range g {
+		if !f[id].Covers(marks) {
+			return false
+		}
+	}
+	return true
+}
+
+// Join returns what covers both, in fresh memory.
+func (f Frontiers) Join(g Frontiers) Frontiers {
+	out := f.Clone()
+	for id, marks := range g {
+		out[id] = out[id].Join(marks)
+	}
+	return out
+}
+
+// keptFailovers is how many failovers the state remembers after their cutoff:
+// regions learn of cutoffs from journals too.
+const keptFailovers = 64
+
+// Role returns who holds a role of the table. For a home that has no role of its
+// own, which old states have, it is that region.
+func (t *Table) Role(home antipode.Region) Role {
+	if r, ok := t.Roles[home]; ok {
+		return r
+	}
+	if home == "" {
+		return Role{Holder: t.Writer, Epoch: t.Epoch}
+	}
+	return Role{Holder: home, Epoch: 1}
+}
+
+// Pinned reports whether the table's roles never move by themselves.
+func (t *Table) Pinned() bool { return t.Failover != FailoverLease }
+
+// firstRoles gives a new table's roles to those it was made for.
+func (t *Table) firstRoles() map[antipode.Region]Role {
+	roles := map[antipode.Region]Role{}
+	switch t.Writes {
+	case antipode.WriteGlobal:
+		roles[""] = Role{Holder: t.Writer, Epoch: t.Epoch}
+	case antipode.WritePartitioned:
+		for _, r := range t.Replicas {
+			roles[r] = Role{Holder: r, Epoch: 1}
+		}
+	case antipode.WriteLocal:
+	}
+	return roles
+}
+
+// setRole puts a role into the state, in a copy of its table.
+func (s *State) setRole(id RoleID, r Role) {
+	t := *s.byID[id.Table]
+	t.Roles = maps.Clone(t.Roles)
+	if t.Roles == nil {
+		t.Roles = map[antipode.Region]Role{}
+	}
+	t.Roles[id.Home] = r
+	if id.Home == "" {
+		t.Writer, t.Epoch = r.Holder, r.Epoch
+	}
+	s.Tables[t.Name], s.byID[t.ID] = &t, &t
+}
+
+// RolesOf lists the roles that a region holds, or is being handed, sorted.
+func (s *State) RolesOf(region antipode.Region) []RoleID {
+	var out []RoleID
+	for _, t := range s.byID {
+		for home, r := range t.Roles {
+			if r.Holder == region || r.Next == region {
+				out = append(out, RoleID{t.ID, home})
+			}
+		}
+	}
+	slices.SortFunc(out, RoleID.Compare)
+	return out
+}
+
+// role finds a role and its table.
+func (s *State) role(id RoleID) (*Table, Role, error) {
+	t, ok := s.byID[id.Table]
+	if !ok {
+		return nil, Role{}, fmt.Errorf("role of table %d: %w", id.Table, ErrNoTable)
+	}
+	r, ok := t.Roles[id.Home]
+	if !ok {
+		return nil, Role{}, fmt.Errorf("%w: table %s has no home %q", ErrInvalid, t.Name, id.Home)
+	}
+	return t, r, nil
+}
+
+// Renew renews a region's lease.
+type Renew struct {
+	Region antipode.Region `json:"region"`
+	Number uint64          `json:"number"` // of the lease that it asks to renew
+}
+
+func (s *State) renew(c Renew) error {
+	r, err := s.region(c.Region)
+	if err != nil {
+		return err
+	}
+	if r.Lease.Fenced || r.Lease.Number != c.Number {
+		return fmt.Errorf("renew lease %d of %s: %w: it is fenced", c.Number, c.Region, ErrStale)
+	}
+	r.Lease.Renewed++
+	s.Regions[r.Name] = r
+	return nil
+}
+
+// region returns a copy of a region that stores data.
+func (s *State) region(name antipode.Region) (*Region, error) {
+	old, ok := s.Regions[name]
+	if !ok || old.Witness {
+		return nil, fmt.Errorf("%w: %q is not a region that stores tables", ErrInvalid, name)
+	}
+	r := *old
+	return &r, nil
+}
+
+// Fence ends a region's lease and gives its roles to successors.
+type Fence struct {
+	Region antipode.Region `json:"region"`
+	// Number and Renewed are those of the lease that was seen to lapse: if it was
+	// renewed since, nothing happens.
+	Number  uint64       `json:"number"`
+	Renewed uint64       `json:"renewed"`
+	Assign  []Assignment `json:"assign,omitempty"`
+	Forced  bool         `json:"forced,omitempty"`
+	By      string       `json:"by,omitempty"`
+	Why     string       `json:"why,omitempty"`
+	At      int64        `json:"at"` // milliseconds since the Unix epoch
+}
+
+// Assignment gives a role to a successor.
+type Assignment struct {
+	Role RoleID          `json:"role"`
+	To   antipode.Region `json:"to"`
+}
+
+func (s *State) fence(c Fence) error {
+	r, err := s.region(c.Region)
+	if err != nil {
+		return err
+	}
+	if r.Lease.Fenced || r.Lease.Number != c.Number || r.Lease.Renewed != c.Renewed {
+		return fmt.Errorf("fence %s: %w: its lease was renewed or ended", c.Region, ErrStale)
+	}
+	for _, a := range c.Assign {
+		t, role, err := s.role(a.Role)
+		switch {
+		case err != nil:
+			return fmt.Errorf("fence %s: %w", c.Region, err)
+		case role.Holder != c.Region && role.Next != c.Region:
+			return fmt.Errorf("fence %s: %w: it does not hold every role that it would lose", c.Region, ErrStale)
+		case a.To == c.Region || !t.HasReplica(a.To) || s.Regions[a.To].Lease.Fenced:
+			return fmt.Errorf("fence %s: %w: %s can't take over a role of table %s", c.Region, ErrInvalid, a.To, t.Name)
+		}
+	}
+	r.Lease.Number++
+	r.Lease.Fenced, r.Lease.Since = true, c.At
+	s.Regions[r.Name] = r
+	s.assign(c)
+	return nil
+}
+
+// assign makes a failover for each set of replicas and successor.
+func (s *State) assign(c Fence) {
+	type group struct {
+		set antipode.Shard
+		to  antipode.Region
+	}
+	made := map[group]*Failover{}
+	for _, a := range c.Assign {
+		t, role, _ := s.role(a.Role)
+		s.abandon(a.Role, role.Failover)
+		g := group{t.Shards(), a.To}
+		f := made[g]
+		if f == nil {
+			s.LastFailover++
+			f = &Failover{
+				ID: s.LastFailover, Set: g.set, Lost: c.Region, Successor: a.To,
+				Forced: c.Forced, By: c.By, Why: c.Why, Began: c.At,
+			}
+			made[g], s.Failovers[f.ID] = f, f
+		}
+		epoch := role.Epoch + 1
+		if role.Next != "" {
+			epoch++ // the one under which it was being handed over is used
+		}
+		f.Roles = append(f.Roles, RoleEpoch{a.Role, epoch})
+		s.setRole(a.Role, Role{Holder: a.To, Epoch: epoch, Failover: f.ID})
+	}
+	s.forgetFailovers()
+}
+
+// abandon takes a role out of a failover that has no cutoff yet: another one
+// will have it.
+func (s *State) abandon(id RoleID, failover uint64) {
+	old, ok := s.Failovers[failover]
+	if !ok || old.Cutoff != nil {
+		return
+	}
+	f := *old
+	f.Roles = slices.DeleteFunc(slices.Clone(old.Roles), func(r RoleEpoch) bool { return r.RoleID == id })
+	s.Failovers[f.ID] = &f
+	if len(f.Roles) == 0 {
+		delete(s.Failovers, f.ID)
+	}
+}
+
+func (s *State) forgetFailovers() {
+	var done []uint64
+	for id, f := range s.Failovers {
+		if f.Cutoff != nil {
+			done = append(done, id)
+		}
+	}
+	slices.Sort(done)
+	for i := 0; i < len(done)-keptFailovers; i++ {
+		delete(s.Failovers, done[i])
+	}
+}
+
+// Seal reports that a region has sealed what a failover ends: from then on it
+// applies, acknowledges and forwards nothing of the old epochs until it knows
+// the cutoff. Had is all that it had of the set's shards, durably.
+type Seal struct {
+	Failover uint64          `json:"failover"`
+	Region   antipode.Region `json:"region"`
+	Had      Frontiers       `json:"had"`
+}
+
+func (s *State) seal(c Seal) error {
+	f, err := s.openFailover(c.Failover)
+	if err != nil {
+		return err
+	}
+	f.Sealed = maps.Clone(f.Sealed)
+	if f.Sealed == nil {
+		f.Sealed = map[antipode.Region]Frontiers{}
+	}
+	f.Sealed[c.Region] = c.Had
+	s.Failovers[f.ID] = f
+	return nil
+}
+
+// openFailover returns a copy of a failover whose cutoff is not fixed.
+func (s *State) openFailover(id uint64) (*Failover, error) {
+	old, ok := s.Failovers[id]
+	if !ok || old.Cutoff != nil {
+		return nil, fmt.Errorf("failover %d: %w: it has ended", id, ErrStale)
+	}
+	f := *old
+	return &f, nil
+}
+
+// Fix fixes a failover's cutoff: the successor's whole frontier of each shard
+// of the set.
+type Fix struct {
+	Failover uint64    `json:"failover"`
+	Cutoff   Frontiers `json:"cutoff"`
+	At       int64     `json:"at"`
+}
+
+func (s *State) fix(c Fix) error {
+	f, err := s.openFailover(c.Failover)
+	if err != nil {
+		return err
+	}
+	if missing := s.Unsealed(f); len(missing) > 0 {
+		return fmt.Errorf("fix the cutoff of failover %d: %w: %v neither sealed nor fenced", f.ID, ErrNotEnough, missing)
+	}
+	held, need := 1, Frontiers{} // the successor itself
+	for name, had := range f.Sealed {
+		need = need.Join(had)
+		if name != f.Successor && c.Cutoff.Covers(had) {
+			held++
+		}
+	}
+	if want := s.MustHear(f); held < want {
+		return fmt.Errorf("fix the cutoff of failover %d: %w: it holds what %d of the others had, and has to hold what %d had", f.ID, ErrNotEnough, held, want)
+	}
+	f.Cutoff, f.Need, f.Sealed, f.Fixed = c.Cutoff, need, nil, c.At
+	if f.Cutoff == nil {
+		f.Cutoff = Frontiers{}
+	}
+	s.Failovers[f.ID] = f
+	return nil
+}
+
+// Unsealed lists the regions that hold a live lease on roles of the failover's
+// set of replicas and have not sealed, sorted: each has to, or to be fenced.
+func (s *State) Unsealed(f *Failover) []antipode.Region {
+	var out []antipode.Region
+	for _, name := range s.MembersOf(f.Set) {
+		_, sealed := f.Sealed[name]
+		if r := s.Regions[name]; name != f.Successor && !sealed && !r.Lease.Fenced && !r.Witness {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// MustHear returns from how many members other than the one that was lost, the
+// successor included, a failover has to have everything: N-k+1 where an rpo of 0s
+// is promised (PROTOCOL §5), else the successor's own.
+func (s *State) MustHear(f *Failover) int {
+	want := 1
+	for _, r := range f.Roles {
+		if t, ok := s.byID[r.Table]; ok && t.AckCopies() > 0 {
+			others := len(s.MembersOf(f.Set)) - 1
+			want = max(want, others-t.AckCopies()+1)
+		}
+	}
+	return want
+}
+
+// MembersOf lists who keeps the journals of a set of replicas, sorted: the
+// replicas, and the witnesses that keep journals. It is empty for a set that no
+// table has.
+func (s *State) MembersOf(set antipode.Shard) []antipode.Region {
+	for _, t := range s.byID {
+		if t.Shards() != set.Set() {
+			continue
+		}
+		out := slices.Clone(t.Replicas)
+		for name, r := range s.Regions {
+			if r.Witness && r.Journal {
+				out = append(out, name)
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	return nil
+}
+
+// Switch begins a planned handover of roles, whose holders stay until the
+// other region has taken each of them over.
+type Switch struct {
+	Roles []RoleEpoch     `json:"roles"` // with the epochs that are to end
+	To    antipode.Region `json:"to"`
+	By    string          `json:"by,omitempty"`
+	Why   string          `json:"why,omitempty"`
+	At    int64           `json:"at"`
+}
+
+func (s *State) beginSwitch(c Switch) error {
+	for _, id := range c.Roles {
+		t, r, err := s.role(id.RoleID)
+		if err != nil {
+			return fmt.Errorf("switch: %w", err)
+		}
+		to, ok := s.Regions[c.To]
+		f := s.Failovers[r.Failover]
+		switch {
+		case r.Epoch != id.Epoch:
+			return fmt.Errorf("switch %s: %w: it is at epoch %d, not %d; look again with `antipode status`", t.Name, ErrStale, r.Epoch, id.Epoch)
+		case !ok || !t.HasReplica(c.To):
+			return fmt.Errorf("switch %s: %w: %s keeps no replica of it", t.Name, ErrInvalid, c.To)
+		case to.Lease.Fenced:
+			return fmt.Errorf("switch %s: %w: %s is detached; wait until it is back", t.Name, ErrInvalid, c.To)
+		case s.Regions[r.Holder] != nil && s.Regions[r.Holder].Lease.Fenced:
+			return fmt.Errorf("switch %s: %w: its holder %s is detached and can't hand over", t.Name, ErrInvalid, r.Holder)
+		case r.Next != "":
+			return fmt.Errorf("switch %s: %w: it is being switched to %s already", t.Name, ErrStale, r.Next)
+		case f != nil && f.Cutoff == nil:
+			return fmt.Errorf("switch %s: %w: a failover to %s is under way", t.Name, ErrStale, r.Holder)
+		}
+		if r.Holder == c.To {
+			continue
+		}
+		r.Next = c.To
+		s.setRole(id.RoleID, r)
+	}
+	return nil
+}
+
+// Took ends a planned handover: the other region has taken over in all shards.
+type Took struct {
+	Roles []RoleEpoch     `json:"roles"` // with the epochs that have begun
+	By    antipode.Region `json:"by"`
+}
+
+func (s *State) took(c Took) error {
+	for _, id := range c.Roles {
+		t, r, err := s.role(id.RoleID)
+		if err != nil {
+			return fmt.Errorf("end switch: %w", err)
+		}
+		if r.Next != c.By || r.Epoch+1 != id.Epoch {
+			return fmt.Errorf("end switch of %s: %w", t.Name, ErrStale)
+		}
+		s.setRole(id.RoleID, Role{Holder: c.By, Epoch: id.Epoch})
+	}
+	return nil
+}
+
+// Rejoin gives a fenced region a lease again. It proposes this itself, once it
+// has taken what lies beyond the cutoffs out of its items.
+type Rejoin struct {
+	Region antipode.Region `json:"region"`
+	Number uint64          `json:"number"`
+	At     int64           `json:"at"`
+}
+
+func (s *State) rejoin(c Rejoin) error {
+	r, err := s.region(c.Region)
+	if err != nil {
+		return err
+	}
+	if !r.Lease.Fenced || r.Lease.Number != c.Number {
+		return fmt.Errorf("rejoin of %s: %w", c.Region, ErrStale)
+	}
+	for _, f := range s.Failovers {
+		if f.Cutoff == nil && slices.Contains(s.MembersOf(f.Set), c.Region) {
+			return fmt.Errorf("rejoin of %s: %w: failover %d has no cutoff yet", c.Region, ErrStale, f.ID)
+		}
+	}
+	r.Lease.Fenced, r.Lease.Since = false, c.At
+	s.Regions[r.Name] = r
+	return nil
+}
+
+// Adopt records what a person forced while the group was out of reach: roles
+// that a region took, by its own journal, under tenures higher than the group's.
+type Adopt struct {
+	Region antipode.Region `json:"region"`
+	Set    antipode.Shard  `json:"set"`
+	Lost   antipode.Region `json:"lost"`
+	Roles  []RoleEpoch     `json:"roles"`
+	Cutoff Frontiers       `json:"cutoff"`
+	By     string          `json:"by"`
+	Why    string          `json:"why"`
+	At     int64           `json:"at"`
+}
+
+func (s *State) adopt(c Adopt) error {
+	f := &Failover{
+		Set: c.Set, Lost: c.Lost, Successor: c.Region, Cutoff: c.Cutoff, Forced: true, By: c.By, Why: c.Why, Began: c.At, Fixed: c.At,
+	}
+	if f.Cutoff == nil {
+		f.Cutoff = Frontiers{}
+	}
+	for _, id := range c.Roles {
+		_, r, err := s.role(id.RoleID)
+		if err != nil {
+			return fmt.Errorf("adopt a forced failover: %w", err)
+		}
+		if r.Tenure().Compare(Tenure{id.Epoch, c.Region}) < 0 {
+			f.Roles = append(f.Roles, id)
+		}
+	}
+	if len(f.Roles) == 0 {
+		return fmt.Errorf("adopt a forced failover: %w: the roles have gone on", ErrStale)
+	}
+	s.LastFailover++
+	f.ID = s.LastFailover
+	s.Failovers[f.ID] = f
+	for _, id := range f.Roles {
+		s.setRole(id.RoleID, Role{Holder: c.Region, Epoch: id.Epoch, Failover: f.ID})
+	}
+	return nil
+}
