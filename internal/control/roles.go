@@ -390,7 +390,8 @@ func (s *State) openFailover(id uint64) (*Failover, error) {
 }
 
 // Fix fixes a failover's cutoff: the successor's whole frontier of each shard
-// of the set.
+// of the set. It covers what every live member had when it sealed, so that
+// nothing that they go on to write leans on an entry beyond it.
 type Fix struct {
 	Failover uint64    `json:"failover"`
 	Cutoff   Frontiers `json:"cutoff"`
@@ -408,8 +409,13 @@ func (s *State) fix(c Fix) error {
 	held, need := 1, Frontiers{} // the successor itself
 	for name, had := range f.Sealed {
 		need = need.Join(had)
-		if name != f.Successor && c.Cutoff.Covers(had) {
+		switch {
+		case name == f.Successor:
+		case c.Cutoff.Covers(had):
 			held++
+		case !s.Regions[name].Lease.Fenced:
+			// What it goes on to write may lean on what it had.
+			return fmt.Errorf("fix the cutoff of failover %d: %w: it does not cover what %s had, which is neither lost nor fenced", f.ID, ErrNotEnough, name)
 		}
 	}
 	if want := s.MustHear(f); held < want {
