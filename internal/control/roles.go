@@ -413,7 +413,7 @@ func (s *State) fix(c Fix) error {
 		case name == f.Successor:
 		case c.Cutoff.Covers(had):
 			held++
-		case !s.Regions[name].Lease.Fenced:
+		case !s.Regions[name].Witness && !s.Regions[name].Lease.Fenced:
 			// What it goes on to write may lean on what it had.
 			return fmt.Errorf("fix the cutoff of failover %d: %w: it does not cover what %s had, which is neither lost nor fenced", f.ID, ErrNotEnough, name)
 		}
