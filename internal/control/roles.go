@@ -84,6 +84,42 @@ const (
 	ReturnManual = "manual" // when a person says so
 )
 
+// DefaultReturn says how roles go back where the table does not say it: homes by
+// themselves, since items belong there; a writer when a person says so, since
+// each move of a writer is felt everywhere.
+func DefaultReturn(mode antipode.WriteMode) string {
+	switch mode {
+	case antipode.WritePartitioned:
+		return ReturnAuto
+	case antipode.WriteGlobal:
+		return ReturnManual
+	default:
+		return ""
+	}
+}
+
+// DefaultFailover says how a table's roles outlive their holder where the table
+// does not say it: by lease where the loss of any one voter leaves a majority
+// and another region keeps the table.
+func (s *State) DefaultFailover(t *Table) string {
+	if len(s.Regions) >= 3 && len(t.Replicas) > 1 {
+		return FailoverLease
+	}
+	return FailoverPinned
+}
+
+// OtherCopies counts who would keep a table's writes beside their author: the
+// other replicas, and the witnesses that keep journals.
+func (s *State) OtherCopies(t *Table) int {
+	n := len(t.Replicas) - 1
+	for _, r := range s.Regions {
+		if r.Witness && r.Journal {
+			n++
+		}
+	}
+	return n
+}
+
 // Failover is the passing of roles of one set of replicas to one successor
 // without the help of who held them.
 type Failover struct {
