@@ -254,6 +254,9 @@ func (s *State) apply(c Command) error {
 		if !ok {
 			return fmt.Errorf("delete table %s: %w", c.DeleteTable, ErrNoTable)
 		}
+		for home, r := range t.Roles {
+			s.abandon(RoleID{t.ID, home}, r.Failover)
+		}
 		delete(s.Tables, c.DeleteTable)
 		delete(s.byID, t.ID)
 	case c.TagTable != nil:
@@ -300,6 +303,7 @@ func (s *State) createTable(t Table) error {
 	}
 	t.ID, t.Epoch = s.NextTable, 1
 	t.Roles = t.firstRoles()
+	s.lendRoles(&t)
 	t.shards = antipode.ShardSet(t.Replicas)
 	s.NextTable++
 	s.Tables[t.Name], s.byID[t.ID] = &t, &t
@@ -437,6 +441,9 @@ func Decode(b []byte) (*State, error) {
 		if t == nil || t.Name != name || t.ID >= s.NextTable || s.byID[t.ID] != nil {
 			return nil, fmt.Errorf("decode control state: table %q is damaged", name)
 		}
+		if slices.ContainsFunc(t.Replicas, func(r antipode.Region) bool { return s.Regions[r] == nil }) {
+			return nil, fmt.Errorf("decode control state: table %q has a replica in no region", name)
+		}
 		t.shards = antipode.ShardSet(t.Replicas)
 		if t.Roles == nil && t.Writes != antipode.WriteLocal {
 			t.Roles = t.firstRoles() // a state from before there were any
@@ -445,6 +452,11 @@ func Decode(b []byte) (*State, error) {
 	}
 	if s.Failovers == nil {
 		s.Failovers = map[uint64]*Failover{}
+	}
+	for id, f := range s.Failovers {
+		if f == nil || f.ID != id || id > s.LastFailover {
+			return nil, fmt.Errorf("decode control state: failover %d is damaged", id)
+		}
 	}
 	return s, nil
 }
