@@ -244,6 +244,7 @@ func (c *Core) Tick() error {
 			return c.join()
 		}
 		c.node.Tick()
+		c.missLeader()
 		if err := c.kick(); err != nil {
 			return err
 		}
