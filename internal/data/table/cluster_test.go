@@ -103,7 +103,7 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 		Compile: compile, Timeout: time.Second, AdaptDwell: time.Second, Filling: c.lost[name] > 0,
 	})
 	r.ship = ship.New(ship.Config{
-		Journal: log, Members: r.ts.Members, Known: r.ts.Known, Copier: r.ts, Stripes: 1, FrameBytes: 1000,
+		Journal: log, Members: r.ts.Members, Known: r.ts.Known, Admit: r.ts.Admit, Copier: r.ts, Stripes: 1, FrameBytes: 1000,
 		Session: func(txn *journal.Txn) ship.Session { return r.ts.Session(txn) },
 		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(c.wall.UnixMilli(), 0) },
 	})
