@@ -127,22 +127,32 @@ func (ts *Tables) loadPending(only *antipode.Shard) error {
 		if only != nil && p.shard != *only {
 			return nil
 		}
-		var s storedPending
-		k := &pendingKey{table: id, key: p.key, item: p.item, shard: p.shard}
-		err := json.Unmarshal(value, &s)
-		if err == nil {
-			k.home, k.void = s.Home, s.Void
-			k.dot, err = antipode.ParseDot(s.Dot)
-		}
-		if err == nil {
-			k.need, err = frontierOf(s.Need)
-		}
+		k, err := readPending(value)
 		if err != nil {
 			return fmt.Errorf("%w: pending item %x: %w", engine.ErrCorrupt, key, err)
 		}
+		k.table, k.key, k.item, k.shard = id, p.key, p.item, p.shard
 		ts.pend.put(k)
 		return nil
 	})
+}
+
+// readPending reads a row, but for what its key says.
+func readPending(value []byte) (*pendingKey, error) {
+	var s storedPending
+	if err := json.Unmarshal(value, &s); err != nil {
+		return nil, err
+	}
+	k := &pendingKey{home: s.Home, void: s.Void}
+	if _, _, err := collision.DecodeSingle(s.Void); err != nil {
+		return nil, err
+	}
+	var err error
+	if k.dot, err = antipode.ParseDot(s.Dot); err != nil {
+		return nil, err
+	}
+	k.need, err = frontierOf(s.Need)
+	return k, err
 }
 
 func (ts *Tables) pendingError(t *TableRef) error {

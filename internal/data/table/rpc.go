@@ -62,9 +62,9 @@ type call struct {
 	Moved   antipode.Region `json:"moved,omitempty"`
 	Code    string          `json:"code,omitempty"`
 	Message string          `json:"message,omitempty"`
-	Retry   string          `json:"retry,omitempty"` // a refusal that another attempt may not meet
+	Retry   string          `json:"retry,omitempty"`   // a refusal that another attempt may not meet
 	Unknown string          `json:"unknown,omitempty"` // it may have been written
-	Set     byte            `json:"set,omitempty"`   // bit i: blob i is there, though it may be empty
+	Set     byte            `json:"set,omitempty"`     // bit i: blob i is there, though it may be empty
 
 	Blobs [2][]byte `json:"-"`
 }

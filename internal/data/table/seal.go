@@ -91,7 +91,7 @@ func (ts *Tables) sealRoles(f *control.Failover) error {
 func (w *work) install() error {
 	ts := w.ts
 	for _, f := range w.failovers(fixed) {
-		if ts.tn.step.installed[f.ID] {
+		if ts.tn.step.installed[f.ID] && !ts.fill.on.Load() {
 			continue
 		}
 		err := ts.inShards(shardsOf(f.Set), func(c *change) (some bool, err error) {
@@ -100,11 +100,14 @@ func (w *work) install() error {
 		if err != nil {
 			return fmt.Errorf("put the cutoff of failover %d in force: %w", f.ID, err)
 		}
+		w.kick = true
+		if ts.fill.on.Load() {
+			continue // a copy may replace what is stored of it
+		}
 		if ts.tn.step.installed == nil {
 			ts.tn.step.installed = make(map[uint64]bool)
 		}
 		ts.tn.step.installed[f.ID] = true
-		w.kick = true
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package table
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -132,6 +133,9 @@ func (ts *Tables) inShard(id antipode.Shard, change func(c *change) (some bool, 
 	sh := ts.cfg.Journal.Shard(id)
 	sh.Lock()
 	defer sh.Unlock()
+	if sh.Copying() {
+		return nil, fmt.Errorf("%w: shard %s is being replaced by a copy", ErrUnavailable, id)
+	}
 	txn := sh.Begin(ts.cfg.Store.NewBatch())
 	c := ts.change(id, txn)
 	some, err := change(c)

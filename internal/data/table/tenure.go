@@ -447,6 +447,31 @@ func (ts *Tables) loadTenures(only *antipode.Shard) error {
 	)
 }
 
+// sealedShard reports whether anything of a shard is sealed.
+func (ts *Tables) sealedShard(shard antipode.Shard) bool {
+	ts.tn.mu.RLock()
+	defer ts.tn.mu.RUnlock()
+	for _, k := range ts.tn.shards[shard] {
+		if k.seal != (control.Tenure{}) {
+			return true
+		}
+	}
+	return false
+}
+
+// forgetShard is called when all rows of a shard but its seals were removed. The
+// shard is locked.
+func (ts *Tables) forgetShard(shard antipode.Shard) {
+	ts.tn.mu.Lock()
+	for id, k := range ts.tn.shards[shard] {
+		ts.tn.shards[shard][id] = &known{seal: k.seal}
+	}
+	ts.tn.mu.Unlock()
+	for _, k := range ts.pend.list(func(k *pendingKey) bool { return k.shard == shard }) {
+		ts.pend.forget(k.item)
+	}
+}
+
 // shardSpan is where the rows of a shard under a prefix lie, or those of all.
 func shardSpan(prefix byte, only *antipode.Shard) journal.Span {
 	if only == nil {
