@@ -283,6 +283,7 @@ func (r *Region) tryFailover(ctx context.Context, v failover.View, q operator.Fa
 		if v.Lapsed(q.Region) {
 			return false, fmt.Errorf("%w: %s; a majority has to lose sight of it before others may take its place (stop its process, if it is broken)", operator.ErrConflict, c.Why)
 		}
+	case failover.Waiting, failover.Lost, failover.Detached:
 	}
 	if !lapsed {
 		return false, nil
@@ -469,8 +470,7 @@ func (r *Region) DecideStranded(ctx context.Context, q operator.DecideRequest) (
 }
 
 func explainDecision(err error) string {
-	var refused *table.Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*table.Error](err); ok {
 		return refused.Message
 	}
 	return err.Error()
