@@ -46,6 +46,7 @@ type cluster struct {
 	// answer may lose an answer; proposed may lose that of the group.
 	answer   func(from, to antipode.Region, method string) error
 	proposed func(from antipode.Region, cmd control.Command) error
+	carrying sync.Mutex
 	refused  []error // what the group has refused
 }
 
@@ -171,6 +172,8 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 // exchange carries everything that can be carried over links that are not cut.
 func (c *cluster) exchange() {
 	c.t.Helper()
+	c.carrying.Lock()
+	defer c.carrying.Unlock()
 	names := make([]antipode.Region, 0, len(c.regions))
 	for n := range c.regions {
 		names = append(names, n)
