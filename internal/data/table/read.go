@@ -42,7 +42,7 @@ func (ts *Tables) getHere(ctx context.Context, t *TableRef, p place, dst []byte)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", t.Name, err)
 	}
-	if err := ts.cfg.Journal.Shard(p.shard).WaitDurable(ctx, seq); err != nil {
+	if err := ts.settled(ctx, t, ts.cfg.Journal.Shard(p.shard), seq, &v.Dot); err != nil {
 		return nil, fmt.Errorf("read %s: %w", t.Name, err)
 	}
 	if v.Delete {
@@ -146,8 +146,8 @@ func (ts *Tables) walk(ctx context.Context, r *RangeRequest, it engine.Iterator,
 		if len(row) < itemHeader {
 			return fmt.Errorf("%w: item row %x", engine.ErrCorrupt, row)
 		}
-		if seq > 0 {
-			if err := ts.cfg.Journal.Shard(shardOfRow(r.Table, row)).WaitDurable(ctx, seq); err != nil {
+		if seq > 0 || r.Table.AckCopies() > 0 {
+			if err := ts.settled(ctx, r.Table, ts.cfg.Journal.Shard(shardOfRow(r.Table, row)), seq, &v.Dot); err != nil {
 				return err
 			}
 		}

@@ -51,6 +51,7 @@ type call struct {
 	Code    string          `json:"code,omitempty"`
 	Message string          `json:"message,omitempty"`
 	Retry   string          `json:"retry,omitempty"` // a refusal that another attempt may not meet
+	Kind    string          `json:"kind,omitempty"`  // of Retry: retryThrottled, retryUnknown, or out of reach
 	Set     byte            `json:"set,omitempty"`   // bit i: blob i is there, though it may be empty
 
 	Blobs [2][]byte `json:"-"`
@@ -150,7 +151,7 @@ func (ts *Tables) ask(ctx context.Context, to antipode.Region, method string, c 
 	case answer.Code != "":
 		return nil, &Error{Code: answer.Code, Message: answer.Message, Item: answer.Blobs[0]}
 	case answer.Retry != "":
-		return nil, fmt.Errorf("%w: %s: %s", ErrUnavailable, to, answer.Retry)
+		return nil, fmt.Errorf("%w: %s: %s", retryError(answer.Kind), to, answer.Retry)
 	case answer.Moved != "":
 		m := &movedError{to: answer.Moved}
 		if m.after, err = answer.after(); err != nil {
@@ -159,6 +160,32 @@ func (ts *Tables) ask(ctx context.Context, to antipode.Region, method string, c 
 		return nil, m
 	}
 	return answer, nil
+}
+
+// Kinds of refusals that are not "out of reach, nothing was written".
+const (
+	retryThrottled = "throttled"
+	retryUnknown   = "outcome unknown"
+)
+
+func retryKind(err error) string {
+	switch {
+	case errors.Is(err, ErrOutcomeUnknown):
+		return retryUnknown
+	case errors.Is(err, ErrThrottled):
+		return retryThrottled
+	}
+	return ""
+}
+
+func retryError(kind string) error {
+	switch kind {
+	case retryThrottled:
+		return ErrThrottled
+	case retryUnknown:
+		return ErrOutcomeUnknown
+	}
+	return ErrUnavailable
 }
 
 // refuse turns an error into an answer that carries it.
@@ -175,7 +202,7 @@ func refuse(err error) ([]byte, error) {
 		}
 		return c.encode()
 	default:
-		return (&call{Retry: err.Error()}).encode()
+		return (&call{Retry: err.Error(), Kind: retryKind(err)}).encode()
 	}
 }
 
