@@ -32,8 +32,13 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOf(t, spec.Builtin())
+}
+
+func newWorldOf(t *testing.T, def *spec.Spec) *world {
+	t.Helper()
 	w := &world{
-		t: t, spec: spec.Builtin(), network: link.NewMemoryNetwork(time.Now, "oregon", "mumbai", "frankfurt"),
+		t: t, spec: def, network: link.NewMemoryNetwork(time.Now, "oregon", "mumbai", "frankfurt"),
 		disks: map[antipode.Region]*vfs.MemFS{}, regions: map[antipode.Region]*Region{},
 	}
 	for _, r := range w.spec.Regions {

@@ -125,7 +125,8 @@ func (p *pending) fails(t *testing.T, what string, as error) {
 	}
 }
 
-// pass lets time go by, in which the regions look after their promises.
+// pass lets time go by, in a synctest bubble, in which the regions look after
+// their promises.
 func (c *cluster) pass(d time.Duration) {
 	c.t.Helper()
 	for ; d > 0; d -= table.ProtectEvery {
@@ -464,7 +465,8 @@ func TestJournalingWitness(t *testing.T) {
 	})
 }
 
-// restart crashes a region and starts it on what its disk holds.
+// restart crashes a region, in a synctest bubble, and starts it on what its disk
+// holds.
 func (c *cluster) restart(name antipode.Region) {
 	c.t.Helper()
 	old := c.regions[name]
