@@ -32,10 +32,11 @@ type protection struct {
 	stretches map[antipode.TableID]*stretch // the open ones
 }
 
-// promises are the sets of replicas that have a table with an rpo.
+// promises are the sets of replicas that have a table with an rpo: bounded has
+// those of which this region keeps a replica, prompt those with an rpo of 0s.
 type promises struct {
-	of   *control.State
-	sets map[antipode.Shard]bool
+	of              *control.State
+	bounded, prompt map[antipode.Shard]bool
 }
 
 // guardID names what is waited for: copies on so many members of a set.
@@ -60,19 +61,35 @@ const (
 )
 
 // promised reports whether a table of the shard's set has an rpo.
-func (ts *Tables) promised(id antipode.Shard) bool {
+func (ts *Tables) promised(id antipode.Shard) bool { return ts.promises().bounded[id.Set()] }
+
+// Prompt reports whether writes to the shard are answered only once others have
+// acknowledged them.
+func (ts *Tables) Prompt(id antipode.Shard) bool { return ts.promises().prompt[id.Set()] }
+
+func (ts *Tables) promises() *promises {
 	state := ts.cfg.Catalog()
 	p := ts.protect.state.Load()
-	if p == nil || p.of != state {
-		p = &promises{of: state, sets: make(map[antipode.Shard]bool)}
-		for _, t := range state.Tables {
-			if _, ok := t.Bound(); ok && t.HasReplica(ts.cfg.Self) {
-				p.sets[t.Shards()] = true
-			}
-		}
-		ts.protect.state.Store(p)
+	if p != nil && p.of == state {
+		return p
 	}
-	return len(p.sets) > 0 && p.sets[id.Set()]
+	p = &promises{of: state}
+	for _, t := range state.Tables {
+		if _, ok := t.Bound(); !ok {
+			continue
+		}
+		if p.bounded == nil {
+			p.bounded, p.prompt = make(map[antipode.Shard]bool), make(map[antipode.Shard]bool)
+		}
+		if t.HasReplica(ts.cfg.Self) {
+			p.bounded[t.Shards()] = true
+		}
+		if t.AckCopies() > 0 {
+			p.prompt[t.Shards()] = true
+		}
+	}
+	ts.protect.state.Store(p)
+	return p
 }
 
 func (ts *Tables) guard(t *TableRef) *guard {

@@ -108,6 +108,9 @@ func (s *Shard) WaitHeld(ctx context.Context, f antipode.Frontier) error {
 	return s.wait(ctx, func() bool { return s.durable.Covers(f) })
 }
 
+// Shard returns the shard that was committed to.
+func (c *Commit) Shard() antipode.Shard { return c.s.id }
+
 // AppliedSeq returns the sequence of one origin that is visible here.
 func (s *Shard) AppliedSeq(o antipode.Origin) uint64 {
 	s.st.Lock()

@@ -59,6 +59,9 @@ type Config struct {
 	Filling func() bool
 	// Known reports whether an entry's table is known here yet.
 	Known func(*journal.Entry) bool
+	// Prompt reports whether authors of the shard's entries wait for them to be
+	// acknowledged, so that this is not put off. Nil: never.
+	Prompt func(antipode.Shard) bool
 	// Stamp returns this member's clock, for heartbeats.
 	Stamp func() antipode.Stamp
 	// Stripes is how many connections share the shards of a pair. Default 4.
