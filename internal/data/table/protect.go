@@ -23,6 +23,7 @@ import (
 type protection struct {
 	began time.Time                // this run
 	state atomic.Pointer[promises] // of the catalog as last seen
+	looks sync.Map                 // set of replicas -> *look
 
 	mu        sync.Mutex // guards what follows
 	loaded    bool       // stretches
@@ -53,6 +54,8 @@ const (
 	// heldBack is how long a write waits for older ones to leave the region
 	// before it is refused.
 	heldBack = time.Second
+	// lookEvery is how old the knowledge of a set's oldest write under way may be.
+	lookEvery = 20 * time.Millisecond
 	// recheck is how often a waiting write looks whether it may go on without.
 	recheck = 250 * time.Millisecond
 	// caughtUp is the age of the oldest write under way below which members that
@@ -159,25 +162,61 @@ func (ts *Tables) admit(ctx context.Context, t *TableRef, id antipode.Shard) err
 	return nil
 }
 
-// admitWithin waits, for a while, until no own write of the shard is older than
-// the bound and in no other region.
+// admitWithin waits, for a while, until no own write of the table's shards is older
+// than the bound and in no other region.
 func (ts *Tables) admitWithin(ctx context.Context, t *TableRef, sh *journal.Shard, bound time.Duration) error {
-	age, err := ts.age(sh, 1)
+	age, err := ts.oldestSoon(t.Shards(), false)
 	if err != nil || age <= bound {
 		return err
 	}
 	wait, cancel := context.WithTimeout(ctx, heldBack)
 	defer cancel()
-	for age > bound {
-		if sh.WaitCopied(wait, 1, sh.Copied(1)+1, nil) != nil {
-			return fmt.Errorf("%w: table %s promises an rpo of %v, and %s has written what none of %v has on disk since %v; nothing more was written; it goes on by itself once one of them is reached, see `antipode rpo`",
-				ErrThrottled, t.Name, bound, ts.cfg.Self, ts.others(sh.ID()), age.Round(time.Millisecond))
-		}
-		if age, err = ts.age(sh, 1); err != nil {
+	for {
+		if age, err = ts.oldestSoon(t.Shards(), true); err != nil || age <= bound {
 			return err
 		}
+		if wait.Err() != nil {
+			return fmt.Errorf("%w: table %s promises an rpo of %v, and what %s wrote in the last %v is on no disk of %v; nothing more was written; it goes on by itself once one of them is reached, see `antipode rpo`",
+				ErrThrottled, t.Name, bound, ts.cfg.Self, age.Round(time.Millisecond), ts.others(sh.ID()))
+		}
+		// It may be another shard that is late.
+		look, stop := context.WithTimeout(wait, lookEvery)
+		_ = sh.WaitCopied(look, 1, sh.Copied(1)+1, nil)
+		stop()
 	}
-	return nil
+}
+
+// look is what was last seen of a set's oldest write that is in no other region.
+type look struct {
+	mu    sync.Mutex
+	at    time.Time // when it was looked
+	since time.Time // of the write; zero for none
+}
+
+// oldestSoon is oldest, of one other member, as it was a moment ago, unless that
+// has to be known now.
+func (ts *Tables) oldestSoon(set antipode.Shard, now bool) (time.Duration, error) {
+	stored, ok := ts.protect.looks.Load(set)
+	if !ok {
+		stored, _ = ts.protect.looks.LoadOrStore(set, &look{})
+	}
+	l, wall := stored.(*look), ts.cfg.Clock.Wall() //nolint:forcetypeassert // nothing else is stored
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now || wall.Sub(l.at) >= lookEvery || wall.Before(l.at) {
+		age, err := ts.oldest(set, 1)
+		if err != nil {
+			return 0, err
+		}
+		l.at, l.since = wall, time.Time{}
+		if age > 0 {
+			l.since = wall.Add(-age)
+		}
+	}
+	if l.since.IsZero() {
+		return 0, nil
+	}
+	return wall.Sub(l.since), nil
 }
 
 // admitProtected waits until enough members are there to keep the write.

@@ -333,6 +333,11 @@ func TestBound(t *testing.T) {
 				w.waits(t, "write beyond the bound")
 				c.pass(1200 * time.Millisecond)
 				w.fails(t, "write beyond the bound", table.ErrThrottled)
+				if mode != antipode.WritePartitioned { // whose births need the arbiter
+					w = c.writing(oregon, "t", "elsewhere", "put z")
+					c.pass(1200 * time.Millisecond)
+					w.fails(t, "write to a shard that nothing was written to", table.ErrThrottled)
+				}
 				c.restart(oregon)
 				w = c.writing(oregon, "t", "k", "append y")
 				w.waits(t, "write after a restart")
