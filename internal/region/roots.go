@@ -66,13 +66,8 @@ func (r *Region) keepRoots() {
 			if r.cfg.Network == nil {
 				def.RootPEM = r.mesh.Trust().PEM(def.Name)
 			}
-			known, ok := state.Regions[def.Name]
-			begins := ok && def.Name == r.cfg.Name && def.Journal && !known.Journal // it keeps journals from now on
-			if ok && !begins && (def.RootPEM == "" || known.RootPEM == def.RootPEM) {
+			if known, ok := state.Regions[def.Name]; ok && (def.RootPEM == "" || known.RootPEM == def.RootPEM) {
 				continue
-			}
-			if ok && !begins {
-				def.Journal = known.Journal // each says that of itself
 			}
 			if _, err := r.propose(control.Command{PutRegion: &def}); err != nil && r.ctx.Err() == nil {
 				r.log.Debug("introduce region", "introduced", string(def.Name), "error", err)

@@ -23,13 +23,13 @@ import (
 type protection struct {
 	began time.Time                // this run
 	state atomic.Pointer[promises] // of the catalog as last seen
-	looks sync.Map                 // set of replicas -> *look
 
 	mu        sync.Mutex // guards what follows
 	loaded    bool       // stretches
 	kept      time.Time  // when what others hold was stored last
 	backlogs  map[antipode.Shard]*backlog
 	guards    map[guardID]*guard
+	looks     map[antipode.Shard]*look // by set
 	stretches map[antipode.TableID]*stretch // the open ones
 }
 
@@ -181,7 +181,7 @@ func (ts *Tables) admitWithin(ctx context.Context, t *TableRef, sh *journal.Shar
 		}
 		// It may be another shard that is late.
 		look, stop := context.WithTimeout(wait, lookEvery)
-		_ = sh.WaitCopied(look, 1, sh.Copied(1)+1, nil)
+		_ = sh.WaitCopied(look, 1, sh.Copied(1)+1, nil) // it is looked again either way
 		stop()
 	}
 }
@@ -193,14 +193,25 @@ type look struct {
 	since time.Time // of the write; zero for none
 }
 
+func (ts *Tables) look(set antipode.Shard) *look {
+	p := &ts.protect
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.looks[set]
+	if l == nil {
+		if p.looks == nil {
+			p.looks = make(map[antipode.Shard]*look)
+		}
+		l = &look{}
+		p.looks[set] = l
+	}
+	return l
+}
+
 // oldestSoon is oldest, of one other member, as it was a moment ago, unless that
 // has to be known now.
 func (ts *Tables) oldestSoon(set antipode.Shard, now bool) (time.Duration, error) {
-	stored, ok := ts.protect.looks.Load(set)
-	if !ok {
-		stored, _ = ts.protect.looks.LoadOrStore(set, &look{})
-	}
-	l, wall := stored.(*look), ts.cfg.Clock.Wall() //nolint:forcetypeassert // nothing else is stored
+	l, wall := ts.look(set), ts.cfg.Clock.Wall()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now || wall.Sub(l.at) >= lookEvery || wall.Before(l.at) {
@@ -423,7 +434,7 @@ func (ts *Tables) age(sh *journal.Shard, members int) (time.Duration, error) {
 
 // ownEntry reads an entry of this region's own.
 func (ts *Tables) ownEntry(id antipode.Shard, seq uint64) (e *journal.Entry, err error) {
-	found := error(engine.ErrNotFound)
+	found := engine.ErrNotFound
 	err = ts.cfg.Journal.Read(id, ts.origin, seq-1, seq, func(_ uint64, raw []byte) bool {
 		var names journal.Origins
 		e, found = names.Decode(bytes.Clone(raw))

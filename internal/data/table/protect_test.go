@@ -22,7 +22,8 @@ const frankfurt = antipode.Region("frankfurt")
 
 // bubble runs a test with a cluster whose clocks are the bubble's, and which
 // carries nothing before an answer: a test says what arrives.
-func bubble(t *testing.T, test func(t *testing.T, c *cluster)) {
+func bubble(t *testing.T, test func(*cluster)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{
 			t: t, state: control.NewState(), regions: map[antipode.Region]*region{}, cut: map[[2]antipode.Region]bool{},
@@ -41,7 +42,7 @@ func bubble(t *testing.T, test func(t *testing.T, c *cluster)) {
 				_ = r.store.Close()
 			}
 		}()
-		test(t, c)
+		test(c)
 	})
 }
 
@@ -104,21 +105,21 @@ func (c *cluster) ranging(at antipode.Region, tbl string) *pending {
 	})
 }
 
-func (p *pending) want(t *testing.T, what, text string) {
+func (p *pending) want(t testing.TB, what, text string) {
 	t.Helper()
 	if done, got, err := p.now(); !done || err != nil || got != text {
 		t.Errorf("%s: done %v, got %q, error %v; want %q", what, done, got, err, text)
 	}
 }
 
-func (p *pending) waits(t *testing.T, what string) {
+func (p *pending) waits(t testing.TB, what string) {
 	t.Helper()
 	if done, got, err := p.now(); done {
 		t.Errorf("%s was answered with %q, %v, and should wait", what, got, err)
 	}
 }
 
-func (p *pending) fails(t *testing.T, what string, as error) {
+func (p *pending) fails(t testing.TB, what string, as error) {
 	t.Helper()
 	if done, _, err := p.now(); !done || !errors.Is(err, as) {
 		t.Errorf("%s: done %v, error %v; want %v", what, done, err, as)
@@ -168,7 +169,8 @@ func leased(t *control.Table)           { t.Failover = control.FailoverLease }
 func TestHiddenUntilCopied(t *testing.T) {
 	for _, mode := range []antipode.WriteMode{antipode.WriteGlobal, antipode.WritePartitioned, antipode.WriteLocal} {
 		t.Run(string(mode), func(t *testing.T) {
-			bubble(t, func(t *testing.T, c *cluster) {
+			bubble(t, func(c *cluster) {
+				t := c.t
 				c.make("t", mode, rpo("0s"))
 				key := "k"
 				first := c.writing(oregon, "t", key, "put a")
@@ -199,7 +201,8 @@ func TestHiddenUntilCopied(t *testing.T) {
 
 // TestForwardedWriteWaits checks that a far client is not answered earlier.
 func TestForwardedWriteWaits(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(c *cluster) {
+		t := c.t
 		c.make("t", antipode.WriteGlobal, rpo("0s", copies(2)))
 		w := c.writing(mumbai, "t", "k", "put a")
 		w.waits(t, "write")
@@ -213,7 +216,8 @@ func TestForwardedWriteWaits(t *testing.T) {
 // TestDegrade checks that writes go on without copies after a lease, and no
 // earlier, that this is on record, also over a crash, and that it ends.
 func TestDegrade(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(c *cluster) {
+		t := c.t
 		c.make("t", antipode.WriteGlobal, rpo("0s", leased))
 		c.make("other", antipode.WriteGlobal, rpo("0s", leased))
 		w := c.writing(oregon, "t", "k", "put a")
@@ -262,7 +266,8 @@ func TestDegrade(t *testing.T) {
 // TestNoLease checks that a region without a lease does not go on without copies:
 // another one may have its roles, and knows nothing of the write.
 func TestNoLease(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(c *cluster) {
+		t := c.t
 		c.make("t", antipode.WriteGlobal, rpo("0s", leased))
 		c.make("pinned", antipode.WriteGlobal, rpo("0s"))
 		c.isolate(oregon, true)
@@ -283,7 +288,8 @@ func TestNoLease(t *testing.T) {
 // TestBlock checks that a table can rather wait than go on without copies, and
 // says before anything is written that it does.
 func TestBlock(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(c *cluster) {
+		t := c.t
 		c.make("t", antipode.WriteGlobal, rpo("0s", block))
 		c.isolate(oregon, true)
 		w := c.writing(oregon, "t", "k", "put a")
@@ -316,7 +322,8 @@ func TestBlock(t *testing.T) {
 func TestBound(t *testing.T) {
 	for _, mode := range []antipode.WriteMode{antipode.WriteGlobal, antipode.WritePartitioned, antipode.WriteLocal} {
 		t.Run(string(mode), func(t *testing.T) {
-			bubble(t, func(t *testing.T, c *cluster) {
+			bubble(t, func(c *cluster) {
+				t := c.t
 				c.make("t", mode, rpo("2s"))
 				w := c.writing(oregon, "t", "k", "put -")
 				if mode == antipode.WritePartitioned {
@@ -354,7 +361,8 @@ func TestBound(t *testing.T) {
 
 // TestThrottledFromAfar checks that who forwarded a write hears what it is.
 func TestThrottledFromAfar(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(c *cluster) {
+		t := c.t
 		c.make("t", antipode.WriteGlobal, rpo("500ms"))
 		c.writing(oregon, "t", "k", "put a").want(t, "write", "")
 		c.pass(time.Second)
@@ -371,7 +379,8 @@ func TestThrottledFromAfar(t *testing.T) {
 // TestRestartKnowsCopies checks that a region that starts alone shows what others
 // held before, and hides what they may not.
 func TestRestartKnowsCopies(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(c *cluster) {
+		t := c.t
 		c.make("t", antipode.WriteGlobal, rpo("0s", leased))
 		w := c.writing(oregon, "t", "a", "put a")
 		c.exchange()
@@ -395,7 +404,8 @@ func TestRestartKnowsCopies(t *testing.T) {
 // copy, keeps no items, passes on what a lost region wrote, and survives a
 // restart and the loss of its disk.
 func TestJournalingWitness(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(c *cluster) {
+		t := c.t
 		c.apply(control.Command{PutRegion: &control.Region{Name: frankfurt, Witness: true, Journal: true}})
 		c.start(frankfurt, vfs.NewCrashableMem())
 		c.make("t", antipode.WriteGlobal, rpo("0s"))

@@ -166,6 +166,11 @@ func (ts *Tables) commit(ctx context.Context, p place, w *WriteRequest, m terms)
 	if err := ts.cfg.Clock.Check(); err != nil {
 		return WriteResult{}, fmt.Errorf("write to %s: %w", w.Table.Name, err)
 	}
+	if w.Table.AckCopies() > 0 { // all that is waited for together
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, ts.cfg.Timeout)
+		defer cancel()
+	}
 	if err := ts.admit(ctx, w.Table, p.shard); err != nil {
 		return WriteResult{}, fmt.Errorf("write to %s: %w", w.Table.Name, err)
 	}
