@@ -29,7 +29,7 @@ type protection struct {
 	kept      time.Time  // when what others hold was stored last
 	backlogs  map[antipode.Shard]*backlog
 	guards    map[guardID]*guard
-	looks     map[antipode.Shard]*look // by set
+	looks     map[antipode.Shard]*look      // by set
 	stretches map[antipode.TableID]*stretch // the open ones
 }
 
