@@ -16,17 +16,20 @@ import (
 // crash and the loss of its disk.
 func TestJournalingWitness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		def := spec.Builtin()
-		def.Regions[2].Journal = true
-		zero := spec.Duration(0)
-		for i := range def.Tables {
-			def.Tables[i].RPO = &zero
-		}
-		w := newWorldOf(t, def)
+		var local string
+		w := newWorld(t, func(def *spec.Spec) {
+			def.Regions[2].Journal = true
+			zero := spec.Duration(0)
+			for i := range def.Tables {
+				def.Tables[i].RPO = &zero
+				if def.Tables[i].Writes == antipode.WriteLocal {
+					local = def.Tables[i].Name
+				}
+			}
+		})
 		defer w.close()
 		w.ready()
 		time.Sleep(5 * time.Second) // until the witness has been told what there is
-		local := localTable(def)
 		put := func(at antipode.Region, key string) time.Duration {
 			t.Helper()
 			began := time.Now()
@@ -80,15 +83,6 @@ func TestJournalingWitness(t *testing.T) {
 		w.start("mumbai")
 		w.ready()
 	})
-}
-
-func localTable(def *spec.Spec) string {
-	for _, t := range def.Tables {
-		if t.Writes == antipode.WriteLocal {
-			return t.Name
-		}
-	}
-	return ""
 }
 
 // await waits in the test's synctest bubble.

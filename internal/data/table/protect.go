@@ -142,9 +142,9 @@ func (ts *Tables) shardsOf(set antipode.Shard) (out []*journal.Shard) {
 	return out
 }
 
-// admit holds a write back, before anything of it is done, while the table's
+// holdBack holds a write back, before anything of it is done, while the table's
 // promise does not allow for more.
-func (ts *Tables) admit(ctx context.Context, t *TableRef, id antipode.Shard) error {
+func (ts *Tables) holdBack(ctx context.Context, t *TableRef, id antipode.Shard) error {
 	if !ts.promised(id) {
 		return nil
 	}
@@ -265,10 +265,10 @@ func (ts *Tables) answerable(ctx context.Context, t *TableRef, sh *journal.Shard
 	return nil
 }
 
-// settled returns when an answer may tell of what is here: of own writes up to a
+// tellable returns when an answer may tell of what is here: of own writes up to a
 // sequence, and of the version that was seen, or, where that is nil, of all that is
 // applied now.
-func (ts *Tables) settled(ctx context.Context, t *TableRef, sh *journal.Shard, seq uint64, seen *antipode.Dot) error {
+func (ts *Tables) tellable(ctx context.Context, t *TableRef, sh *journal.Shard, seq uint64, seen *antipode.Dot) error {
 	if err := sh.WaitDurable(ctx, seq); err != nil {
 		return err
 	}

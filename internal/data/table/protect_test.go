@@ -27,7 +27,7 @@ func bubble(t *testing.T, test func(*cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{
 			t: t, state: control.NewState(), regions: map[antipode.Region]*region{}, cut: map[[2]antipode.Region]bool{},
-			lost: map[antipode.Region]uint32{}, held: true,
+			lost: map[antipode.Region]uint32{}, stale: map[antipode.Region]*control.State{}, unhold: map[antipode.Region]bool{}, held: true,
 		}
 		c.now = func() time.Time { return time.Now().Add(time.Duration(c.skip.Load())) }
 		for _, n := range []antipode.Region{oregon, mumbai, paris} {
@@ -140,15 +140,19 @@ func (c *cluster) pass(d time.Duration) {
 	}
 }
 
-// isolate cuts a region off from all others, or ends that.
-func (c *cluster) isolate(name antipode.Region, cut bool) {
+// sever cuts a region's links to all others, or mends them.
+func (c *cluster) sever(name antipode.Region, cut bool) {
 	for other := range c.regions {
 		c.cut[[2]antipode.Region{name, other}] = cut
 		c.cut[[2]antipode.Region{other, name}] = cut
 	}
 }
 
-func (c *cluster) noLease(name antipode.Region) { c.leaseless.Store(name, true) }
+func (c *cluster) noLease(name antipode.Region) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unhold[name] = true
+}
 
 func rpo(bound string, edits ...func(*control.Table)) func(*control.Table) {
 	return func(t *control.Table) {
@@ -161,7 +165,6 @@ func rpo(bound string, edits ...func(*control.Table)) func(*control.Table) {
 
 func copies(n int) func(*control.Table) { return func(t *control.Table) { t.Copies = n } }
 func block(t *control.Table)            { t.Unprotected = control.UnprotectedBlock }
-func leased(t *control.Table)           { t.Failover = control.FailoverLease }
 
 // TestHiddenUntilCopied checks, in all write modes, that nothing tells of a write
 // before another region has it on disk: not its answer, no read, no refusal that
@@ -223,7 +226,7 @@ func TestDegrade(t *testing.T) {
 		w := c.writing(oregon, "t", "k", "put a")
 		c.exchange()
 		w.want(t, "write while all are there", "")
-		c.isolate(oregon, true)
+		c.sever(oregon, true)
 		w = c.writing(oregon, "t", "k", "put b")
 		r := c.reading(oregon, "t", "k", false)
 		c.pass(3900 * time.Millisecond)
@@ -239,14 +242,14 @@ func TestDegrade(t *testing.T) {
 		c.writing(oregon, "other", "k", "put d").want(t, "write to another table", "")
 
 		// It starts again alone: what was answered can be read, and it goes on at once.
-		c.restart(oregon)
+		c.reboot(oregon)
 		c.reading(oregon, "t", "l", false).want(t, "read after a restart", "c")
 		c.writing(oregon, "t", "m", "put e").want(t, "write after a restart", "")
 		if got := c.stretches(oregon); got != "t: put b to put e, 3 writes, open; other: put d to put d, 1 writes, open" {
 			t.Errorf("on record after a restart: %s", got)
 		}
 
-		c.isolate(oregon, false)
+		c.sever(oregon, false)
 		c.exchange()
 		c.pass(time.Second)
 		if got := c.stretches(oregon); got != "t: put b to put e, 3 writes; other: put d to put d, 1 writes" {
@@ -256,7 +259,7 @@ func TestDegrade(t *testing.T) {
 		w.waits(t, "write after the return")
 		c.exchange()
 		w.want(t, "write after the return", "")
-		c.restart(oregon)
+		c.reboot(oregon)
 		if got := c.stretches(oregon); got != "t: put b to put e, 3 writes; other: put d to put d, 1 writes" {
 			t.Errorf("on record in the end: %s", got)
 		}
@@ -270,7 +273,7 @@ func TestNoLease(t *testing.T) {
 		t := c.t
 		c.make("t", antipode.WriteGlobal, rpo("0s", leased))
 		c.make("pinned", antipode.WriteGlobal, rpo("0s"))
-		c.isolate(oregon, true)
+		c.sever(oregon, true)
 		w := c.writing(oregon, "t", "k", "put a")
 		r := c.reading(oregon, "t", "k", false)
 		pinned := c.writing(oregon, "pinned", "k", "put b")
@@ -291,7 +294,7 @@ func TestBlock(t *testing.T) {
 	bubble(t, func(c *cluster) {
 		t := c.t
 		c.make("t", antipode.WriteGlobal, rpo("0s", block))
-		c.isolate(oregon, true)
+		c.sever(oregon, true)
 		w := c.writing(oregon, "t", "k", "put a")
 		c.pass(5 * time.Second)
 		w.fails(t, "write", table.ErrOutcomeUnknown)
@@ -300,7 +303,7 @@ func TestBlock(t *testing.T) {
 		w.fails(t, "next write", table.ErrUnavailable)
 		r := c.reading(oregon, "t", "k", false)
 		w = c.writing(oregon, "t", "k", "append c")
-		c.isolate(oregon, false)
+		c.sever(oregon, false)
 		c.exchange()
 		r.want(t, "read", "a")
 		c.pass(time.Second)
@@ -331,7 +334,7 @@ func TestBound(t *testing.T) {
 				}
 				w.want(t, "first write", "")
 				c.exchange()
-				c.isolate(oregon, true)
+				c.sever(oregon, true)
 				for i := range 5 { // 0 to 2 s
 					c.writing(oregon, "t", "k", fmt.Sprintf("append %d", i)).want(t, "write within the bound", "")
 					c.pass(480 * time.Millisecond)
@@ -345,10 +348,10 @@ func TestBound(t *testing.T) {
 					c.pass(1200 * time.Millisecond)
 					w.fails(t, "write to a shard that nothing was written to", table.ErrThrottled)
 				}
-				c.restart(oregon)
+				c.reboot(oregon)
 				w = c.writing(oregon, "t", "k", "append y")
 				w.waits(t, "write after a restart")
-				c.isolate(oregon, false)
+				c.sever(oregon, false)
 				c.carry(oregon, paris)
 				w.want(t, "write once the others have what was before", "")
 				if got := c.read(oregon, "t", "k", false); got != "-01234y" {
@@ -386,15 +389,15 @@ func TestRestartKnowsCopies(t *testing.T) {
 		c.exchange()
 		w.want(t, "write", "")
 		c.pass(2 * time.Second)
-		c.isolate(oregon, true)
+		c.sever(oregon, true)
 		c.writing(oregon, "t", "b", "put b").waits(t, "write")
-		c.restart(oregon)
+		c.reboot(oregon)
 		c.noLease(oregon)
 		c.reading(oregon, "t", "a", false).want(t, "what others held", "a")
 		r := c.reading(oregon, "t", "b", false)
 		c.pass(4 * time.Second)
 		r.waits(t, "read of what nobody else has")
-		c.isolate(oregon, false)
+		c.sever(oregon, false)
 		c.exchange()
 		r.want(t, "read of what others have by now", "b")
 	})
@@ -411,8 +414,8 @@ func TestJournalingWitness(t *testing.T) {
 		c.make("t", antipode.WriteGlobal, rpo("0s"))
 		c.make("l", antipode.WriteLocal, nil)
 		check(t, c.write(paris, "l", "k", "put x"))
-		c.isolate(mumbai, true)
-		c.isolate(paris, true)
+		c.sever(mumbai, true)
+		c.sever(paris, true)
 		w := c.writing(oregon, "t", "k", "put a")
 		w.waits(t, "write")
 		c.carry(oregon, frankfurt)
@@ -420,17 +423,17 @@ func TestJournalingWitness(t *testing.T) {
 		if n := count(t, c.regions[frankfurt], 'i'); n != 0 {
 			t.Errorf("the witness keeps %d items", n)
 		}
-		c.restart(frankfurt)
-		c.isolate(oregon, true)
-		c.isolate(paris, false)
-		c.isolate(mumbai, false)
+		c.reboot(frankfurt)
+		c.sever(oregon, true)
+		c.sever(paris, false)
+		c.sever(mumbai, false)
 		c.cut[[2]antipode.Region{frankfurt, oregon}], c.cut[[2]antipode.Region{oregon, frankfurt}] = true, true
 		for _, r := range []antipode.Region{mumbai, paris} {
 			c.cut[[2]antipode.Region{r, oregon}], c.cut[[2]antipode.Region{oregon, r}] = true, true
 		}
 		c.exchange()
 		c.reading(paris, "t", "k", false).want(t, "read of what only the witness had", "a")
-		c.isolate(oregon, false)
+		c.sever(oregon, false)
 		c.exchange()
 
 		// Its disk is lost: it comes back as a new author and gets the journals again,
@@ -463,7 +466,7 @@ func TestJournalingWitness(t *testing.T) {
 		check(t, c.regions[mumbai].store.Close())
 		c.lost[mumbai]++
 		c.start(mumbai, vfs.NewCrashableMem())
-		c.isolate(mumbai, true)
+		c.sever(mumbai, true)
 		c.cut[[2]antipode.Region{mumbai, frankfurt}], c.cut[[2]antipode.Region{frankfurt, mumbai}] = false, false
 		c.exchange()
 		if served, err := c.regions[mumbai].ts.Serve(c.regions[mumbai].ts.Copies(), func() error { return nil }); err != nil || !served {
@@ -472,17 +475,17 @@ func TestJournalingWitness(t *testing.T) {
 		if n := count(t, c.regions[mumbai], 'f'); n != 0 {
 			t.Errorf("mumbai took %d journals without items from the witness", n)
 		}
-		c.isolate(mumbai, true)
-		c.isolate(paris, true)
+		c.sever(mumbai, true)
+		c.sever(paris, true)
 		w = c.writing(oregon, "t", "k", "put b")
 		c.carry(oregon, frankfurt)
 		w.want(t, "write that the new witness has", "")
 	})
 }
 
-// restart crashes a region, in a synctest bubble, and starts it on what its disk
+// reboot crashes a region, in a synctest bubble, and starts it on what its disk
 // holds.
-func (c *cluster) restart(name antipode.Region) {
+func (c *cluster) reboot(name antipode.Region) {
 	c.t.Helper()
 	old := c.regions[name]
 	fs := old.fs.CrashClone(crashed)
