@@ -8,12 +8,6 @@ import (
 	"github.com/antipode-io/antipode"
 )
 
-// Promises tells how far the region keeps what its tables promise about the loss
-// of a region.
-type Promises interface {
-	Unprotected(ctx context.Context) (ProtectionStatus, error)
-}
-
 // ProtectionStatus is how far a region's tables keep their rpo there.
 type ProtectionStatus struct {
 	Region antipode.Region   `json:"region"`
