@@ -32,6 +32,7 @@ type cluster struct {
 	t       testing.TB
 	state   *control.State
 	regions map[antipode.Region]*region
+	timeout time.Duration // of requests
 	cut     map[[2]antipode.Region]bool
 	held    bool // answers come before what was written
 	wall    time.Time
@@ -65,7 +66,7 @@ func newCluster(t testing.TB, names ...antipode.Region) *cluster {
 	t.Helper()
 	c := &cluster{
 		t: t, state: control.NewState(), regions: map[antipode.Region]*region{},
-		cut: map[[2]antipode.Region]bool{}, wall: time.UnixMilli(1_700_000_000_000),
+		timeout: time.Second, cut: map[[2]antipode.Region]bool{}, wall: time.UnixMilli(1_700_000_000_000),
 		lost: map[antipode.Region]uint32{}, stale: map[antipode.Region]*control.State{}, unhold: map[antipode.Region]bool{},
 	}
 	for _, n := range names {
@@ -183,7 +184,7 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 			return out, err
 		},
 		NotSent: func(err error) bool { return errors.Is(err, errCut) },
-		Compile: compile, Timeout: time.Second, AdaptDwell: time.Second, Filling: c.lost[name] > 0,
+		Compile: compile, Timeout: c.timeout, AdaptDwell: time.Second, Filling: c.lost[name] > 0,
 	})
 	r.ship = ship.New(ship.Config{
 		Journal: log, Members: r.ts.Members, Known: r.ts.Known, Admit: r.ts.Admit, Copier: r.ts, Stripes: 1, FrameBytes: 1000,
