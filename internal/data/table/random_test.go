@@ -22,7 +22,7 @@ import (
 // regions have the same items with one timeline each, and each acknowledged write
 // is in its item once, or listed as stranded. SEED and SEEDS choose the runs.
 func TestRandomRoles(t *testing.T) {
-	first, n := uint64(1), 25
+	first, n := uint64(1), 10
 	if text := os.Getenv("SEED"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
 		check(t, err)
