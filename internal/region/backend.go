@@ -15,6 +15,7 @@ import (
 	"github.com/antipode-io/antipode/internal/api/dynamo/attr"
 	"github.com/antipode-io/antipode/internal/api/operator"
 	"github.com/antipode-io/antipode/internal/control"
+	"github.com/antipode-io/antipode/internal/control/group"
 	"github.com/antipode-io/antipode/internal/data/table"
 	"github.com/antipode-io/antipode/internal/hlc"
 	"github.com/antipode-io/antipode/internal/link"
@@ -66,6 +67,7 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 		Index: r.group.State().Index, Version: r.cfg.Version, PID: r.cfg.PID, Started: r.started.UTC(),
 	}
 	st.Leader, _ = r.group.Leader()
+	st.Roles, st.Lease = r.roles(), r.heldLease()
 	for name, p := range r.mesh.Stats().Peers {
 		st.Peers = append(st.Peers, operator.PeerStatus{
 			Name: name, Connected: p.Connected, RTTMS: float64(p.RTT.Microseconds()) / 1000,
@@ -80,7 +82,9 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 	if d == nil {
 		return st, nil
 	}
-	st.API = r.apiURL()
+	if !r.spec.Witness {
+		st.API = r.apiURL()
+	}
 	st.Store.WaitingBytes = uint64(max(d.ship.Waiting(), 0))
 	r.lags(d, st.LagMS)
 	for _, id := range d.journal.Shards() {
@@ -166,6 +170,12 @@ func told(err error) error {
 		{access.ErrNoKey, operator.ErrNotFound},
 		{access.ErrEnded, operator.ErrConflict},
 		{link.ErrUnknownPeer, operator.ErrNotFound},
+		{table.ErrNotStranded, operator.ErrNotFound},
+		{control.ErrNoTable, operator.ErrNotFound},
+		{control.ErrStale, operator.ErrConflict},
+		{control.ErrInvalid, operator.ErrInvalid},
+		{group.ErrNoQuorum, operator.ErrUnavailable},
+		{group.ErrNoLeader, operator.ErrUnavailable},
 		{link.ErrNotEmulated, operator.ErrConflict},
 	}
 	for _, c := range classes {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/antipode-io/antipode"
@@ -76,26 +77,42 @@ func (r *Region) askViews(peer antipode.Region) {
 		if !r.leads() {
 			continue
 		}
-		at := r.cfg.Boottime()
 		ctx, cancel := context.WithTimeout(r.ctx, viewTimeout)
-		answer, err := r.mesh.Call(ctx, peer, methodView, nil)
-		cancel()
-		v := view{at: at}
-		if err == nil {
-			err = json.Unmarshal(answer, &v.report)
-		}
-		if err != nil {
+		if err := r.askView(ctx, peer); err != nil {
 			r.log.Debug("ask what a region sees", "peer", string(peer), "error", err)
-			continue
 		}
-		r.watchMu.Lock()
-		r.views[peer] = v
-		r.watchMu.Unlock()
+		cancel()
 	}
 }
 
-// look gathers what this region knows of the others. It is to be used at once,
-// and by one goroutine.
+func (r *Region) askView(ctx context.Context, peer antipode.Region) error {
+	v := view{at: r.cfg.Boottime()}
+	answer, err := r.mesh.Call(ctx, peer, methodView, nil)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(answer, &v.report); err != nil {
+		return err
+	}
+	r.watchMu.Lock()
+	defer r.watchMu.Unlock()
+	r.views[peer] = v
+	return nil
+}
+
+// ask asks all others at once for what they see, for a person who asks here.
+func (r *Region) ask(ctx context.Context) failover.View {
+	ctx, cancel := context.WithTimeout(ctx, viewTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, peer := range r.mesh.Reaches() {
+		wg.Go(func() { _ = r.askView(ctx, peer) }) // who does not answer is not counted
+	}
+	wg.Wait()
+	return r.look()
+}
+
+// look gathers what this region knows of the others. It is to be used at once.
 func (r *Region) look() failover.View {
 	v := failover.View{
 		State: r.group.State(), Self: r.cfg.Name, Reports: map[antipode.Region]failover.Report{r.cfg.Name: r.report()},
@@ -118,7 +135,8 @@ func (r *Region) look() failover.View {
 // decide runs the failover machine while this region leads the group.
 func (r *Region) decide() {
 	var machine *failover.Machine
-	var led time.Duration // since when
+	var better antipode.Region // who would lead better, and since when
+	var since time.Duration
 	for r.every(viewEvery) {
 		if !r.leads() {
 			machine = nil
@@ -126,7 +144,7 @@ func (r *Region) decide() {
 			continue
 		}
 		if machine == nil {
-			machine, led = failover.New(time.Duration(r.cfg.Spec.ReturnAfter)), r.cfg.Boottime()
+			machine, better = failover.New(time.Duration(r.cfg.Spec.ReturnAfter)), ""
 		}
 		v := r.look()
 		steps, seen := machine.Decide(v)
@@ -140,8 +158,10 @@ func (r *Region) decide() {
 				r.log.Warn("failover was not agreed on", "why", s.Why, "error", err)
 			}
 		}
-		if heir, ok := r.heir(v); ok && v.Now-led > leadAtLeast {
-			led = v.Now // not again at once if nothing comes of it
+		if heir := r.heir(v); heir != better {
+			better, since = heir, v.Now
+		} else if heir != "" && v.Now-since > betterFor {
+			since = v.Now // not again at once if nothing comes of it
 			ctx, cancel := context.WithTimeout(r.ctx, stepTimeout)
 			r.group.Transfer(ctx, heir)
 			cancel()
@@ -149,15 +169,17 @@ func (r *Region) decide() {
 	}
 }
 
-// leadAtLeast is how long a region leads before it hands the leadership on, so
-// that two that see things differently don't play ball with it.
-const leadAtLeast = 2 * time.Second
+// betterFor is for how long another region must have been the better leader
+// before it gets the leadership. When a region dies, some notice it earlier than
+// others; those must not play ball.
+const betterFor = 1200 * time.Millisecond
 
 // heir is a region that would lead better than this one: it reaches more voters,
 // or as many and is a witness. A witness has no data to lose, so the loss of a
 // region with data then costs no election; and a leader that everybody reaches
-// keeps the lease of a region alive that some can't reach.
-func (r *Region) heir(v failover.View) (antipode.Region, bool) {
+// keeps the lease of a region alive that some can't reach. It is empty while
+// there is none better.
+func (r *Region) heir(v failover.View) antipode.Region {
 	score := func(name antipode.Region) int {
 		n := 0
 		for _, other := range v.Voters {
@@ -176,7 +198,10 @@ func (r *Region) heir(v failover.View) (antipode.Region, bool) {
 			best = name
 		}
 	}
-	return best, best != r.cfg.Name
+	if best == r.cfg.Name {
+		return ""
+	}
+	return best
 }
 
 // rejoinEvery is how often a detached region looks whether it may come back.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,15 +30,17 @@ var errCut = errors.New("link is cut")
 // cluster is some regions in one process whose journals are exchanged by hand,
 // so that a test decides what arrives when.
 type cluster struct {
-	t       testing.TB
-	state   *control.State
-	regions map[antipode.Region]*region
-	timeout time.Duration // of requests
-	cut     map[[2]antipode.Region]bool
-	held    bool // answers come before what was written
-	wall    time.Time
-	step    time.Duration              // by which the clock goes on at each look
-	lost    map[antipode.Region]uint32 // by how many incarnations: its disk was lost, and it is being filled
+	t        testing.TB
+	state    *control.State
+	regions  map[antipode.Region]*region
+	patience time.Duration // how long requests wait
+	cut      map[[2]antipode.Region]bool
+	held     bool // answers come before what was written
+	wall     time.Time
+	step     time.Duration              // by which the clock goes on at each look
+	lost     map[antipode.Region]uint32 // by how many incarnations: its disk was lost, and it is being filled
+	now      func() time.Time           // instead of wall
+	skip     atomic.Int64               // by which now is ahead of the bubble's time
 
 	mu     sync.Mutex                         // guards state and what follows, where a test runs requests beside its steps
 	stale  map[antipode.Region]*control.State // what a region knows that hears nothing of the group
@@ -66,7 +69,7 @@ func newCluster(t testing.TB, names ...antipode.Region) *cluster {
 	t.Helper()
 	c := &cluster{
 		t: t, state: control.NewState(), regions: map[antipode.Region]*region{},
-		timeout: time.Second, cut: map[[2]antipode.Region]bool{}, wall: time.UnixMilli(1_700_000_000_000),
+		patience: time.Second, cut: map[[2]antipode.Region]bool{}, wall: time.UnixMilli(1_700_000_000_000),
 		lost: map[antipode.Region]uint32{}, stale: map[antipode.Region]*control.State{}, unhold: map[antipode.Region]bool{},
 	}
 	for _, n := range names {
@@ -147,12 +150,16 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	clock, err := hlc.New(hlc.Config{Wall: func() time.Time {
-		c.ticking.Lock()
-		defer c.ticking.Unlock()
-		c.wall = c.wall.Add(c.step)
-		return c.wall
-	}})
+	wall := c.now
+	if wall == nil {
+		wall = func() time.Time {
+			c.ticking.Lock()
+			defer c.ticking.Unlock()
+			c.wall = c.wall.Add(c.step)
+			return c.wall
+		}
+	}
+	clock, err := hlc.New(hlc.Config{Wall: wall})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -184,7 +191,7 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 			return out, err
 		},
 		NotSent: func(err error) bool { return errors.Is(err, errCut) },
-		Compile: compile, Timeout: c.timeout, AdaptDwell: time.Second, Filling: c.lost[name] > 0,
+		Compile: compile, Timeout: c.timeout(), AdaptDwell: time.Second, Filling: c.lost[name] > 0,
 	})
 	r.ship = ship.New(ship.Config{
 		Journal: log, Members: r.ts.Members, Known: r.ts.Known, Admit: r.ts.Admit, Copier: r.ts, Stripes: 1, FrameBytes: 1000,
@@ -193,6 +200,13 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 	})
 	c.regions[name] = r
 	c.t.Cleanup(func() { _ = store.Close() })
+}
+
+func (c *cluster) timeout() time.Duration {
+	if c.now != nil {
+		return 0 // the default: time is virtual
+	}
+	return c.patience
 }
 
 // exchange carries everything that can be carried over links that are not cut.

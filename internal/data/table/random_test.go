@@ -54,7 +54,7 @@ var roleRegions = []antipode.Region{oregon, mumbai, paris} //nolint:gochecknoglo
 
 func randomRoles(t *testing.T, seed uint64) {
 	l := &ledger{cluster: three(t), rng: rand.New(rand.NewPCG(seed, 1)), acked: map[string]bool{}}
-	l.timeout = 5 * time.Millisecond
+	l.patience = 5 * time.Millisecond
 	for _, r := range roleRegions {
 		l.restart(r)
 	}
@@ -75,7 +75,7 @@ func randomRoles(t *testing.T, seed uint64) {
 			return
 		}
 	}
-	l.timeout, l.answer = time.Second, nil
+	l.patience, l.answer = time.Second, nil
 	l.heal()
 	l.check()
 	t.Logf("%d writes, %d failovers, %d stranded", len(l.acked), l.state.LastFailover, len(l.stranded(oregon, "")))
