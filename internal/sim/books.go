@@ -166,6 +166,7 @@ func (s *simulation) wrote(c *core, batch uint64, e *journal.Entry) {
 			w.body = was.body
 		}
 		s.count(map[journal.Kind]string{journal.KindHandoff: statHandoffs, journal.KindAccept: statAccepts}[e.Kind])
+	case journal.KindEpoch, journal.KindRelease: // of roles, not of items
 	}
 	s.writes[w.dot] = w
 	b.add(w, batch)

@@ -30,16 +30,17 @@ var errCut = errors.New("link is cut")
 // cluster is some regions in one process whose journals are exchanged by hand,
 // so that a test decides what arrives when.
 type cluster struct {
-	t       testing.TB
-	state   *control.State
-	regions map[antipode.Region]*region
-	cut     map[[2]antipode.Region]bool
-	held    bool // answers come before what was written
-	wall    time.Time
-	step    time.Duration              // by which the clock goes on at each look
-	lost    map[antipode.Region]uint32 // by how many incarnations: its disk was lost, and it is being filled
-	now     func() time.Time           // instead of wall
-	skip    atomic.Int64               // by which now is ahead of the bubble's time
+	t        testing.TB
+	state    *control.State
+	regions  map[antipode.Region]*region
+	patience time.Duration // how long requests wait
+	cut      map[[2]antipode.Region]bool
+	held     bool // answers come before what was written
+	wall     time.Time
+	step     time.Duration              // by which the clock goes on at each look
+	lost     map[antipode.Region]uint32 // by how many incarnations: its disk was lost, and it is being filled
+	now      func() time.Time           // instead of wall
+	skip     atomic.Int64               // by which now is ahead of the bubble's time
 
 	mu     sync.Mutex                         // guards state and what follows, where a test runs requests beside its steps
 	stale  map[antipode.Region]*control.State // what a region knows that hears nothing of the group
@@ -68,7 +69,7 @@ func newCluster(t testing.TB, names ...antipode.Region) *cluster {
 	t.Helper()
 	c := &cluster{
 		t: t, state: control.NewState(), regions: map[antipode.Region]*region{},
-		cut: map[[2]antipode.Region]bool{}, wall: time.UnixMilli(1_700_000_000_000),
+		patience: time.Second, cut: map[[2]antipode.Region]bool{}, wall: time.UnixMilli(1_700_000_000_000),
 		lost: map[antipode.Region]uint32{}, stale: map[antipode.Region]*control.State{}, unhold: map[antipode.Region]bool{},
 	}
 	for _, n := range names {
@@ -205,7 +206,7 @@ func (c *cluster) timeout() time.Duration {
 	if c.now != nil {
 		return 0 // the default: time is virtual
 	}
-	return time.Second
+	return c.patience
 }
 
 // exchange carries everything that can be carried over links that are not cut.

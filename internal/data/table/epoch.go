@@ -361,7 +361,11 @@ func (ts *Tables) takeGrants(c *change, t *TableRef, id control.RoleID, row tenu
 // releases arrive, and tells the group once it has all of them.
 func (w *work) take(ctx context.Context) error {
 	ts := w.ts
-	var errs []error
+	errs := []error{w.sealNew()}
+	if errs[0] != nil {
+		return errs[0]
+	}
+	var whole []control.RoleEpoch
 	for _, id := range w.state.RolesOf(ts.cfg.Self) {
 		t, ok := w.state.TableByID(id.Table)
 		if !ok || t.Role(id.Home).Next != ts.cfg.Self {
@@ -378,16 +382,18 @@ func (w *work) take(ctx context.Context) error {
 			}
 			all = all && !ts.known(shard, id).of(next).Opened.IsZero()
 		}
-		if err := w.synced(); err != nil {
-			return err
+		if all {
+			whole = append(whole, control.RoleEpoch{RoleID: id, Epoch: next.Epoch})
 		}
-		if !all {
-			continue
-		}
+	}
+	if err := w.synced(); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, r := range whole { // writes go on meanwhile
 		w.later = true
-		err := w.propose(ctx, control.Command{Took: &control.Took{Roles: []control.RoleEpoch{{RoleID: id, Epoch: next.Epoch}}, By: ts.cfg.Self}})
+		err := w.propose(ctx, control.Command{Took: &control.Took{Roles: []control.RoleEpoch{r}, By: ts.cfg.Self}})
 		if err != nil && !errors.Is(err, control.ErrStale) {
-			errs = append(errs, fmt.Errorf("tell the group that %s has taken %s over: %w", ts.cfg.Self, t.Name, err))
+			errs = append(errs, fmt.Errorf("tell the group that %s has taken a role of table %d over: %w", ts.cfg.Self, r.Table, err))
 		}
 	}
 	return errors.Join(errs...)

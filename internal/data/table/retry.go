@@ -31,6 +31,16 @@ type request struct {
 	entry *journal.Entry     // then it is this one
 }
 
+// found reports whether its entry is applied here.
+func (r *request) found() bool {
+	select {
+	case <-r.seen:
+		return true
+	default:
+		return false
+	}
+}
+
 func (q *requests) add(id []byte, r *request) {
 	q.n.Add(1)
 	q.mu.Lock()
@@ -146,11 +156,10 @@ func (ts *Tables) findOut(ctx context.Context, w *WriteRequest, r *request, unkn
 			if ts.cfg.Journal.WaitCovers(ctx, r.shard, cutoff) != nil {
 				return WriteResult{}, unknown
 			}
-			sh.Lock() // what is applied has been looked at for requests
+			sh.Lock() // once it can be had, what is applied has been looked at for requests
+			seen := r.found()
 			sh.Unlock()
-			select {
-			case <-r.seen:
-			default:
+			if !seen {
 				return WriteResult{}, ts.pastTenure(w.Table, r)
 			}
 		}

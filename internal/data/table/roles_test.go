@@ -159,6 +159,7 @@ func (c *cluster) wantRead(tbl, key, want string) {
 }
 
 func three(t *testing.T) *cluster {
+	t.Helper()
 	c := newCluster(t, oregon, mumbai, paris)
 	c.make("catalog", antipode.WriteGlobal, leased)
 	c.make("users", antipode.WritePartitioned, leased)

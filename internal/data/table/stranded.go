@@ -317,7 +317,7 @@ func (o *restore) Decide(old []byte) (Decision, error) {
 	return Decision{Body: o.Body, Delete: o.Delete}, nil
 }
 
-func compileRestore(_ string, payload []byte, _ *TableRef) (Op, Key, error) {
+func compileRestore(_ string, payload []byte, _ *TableRef) (Op, Key, error) { //nolint:iface // it stands in for Config.Compile
 	o := new(restore)
 	if err := json.Unmarshal(payload, o); err != nil {
 		return nil, Key{}, fmt.Errorf("%w: restore %s: %w", errCall, base64.StdEncoding.EncodeToString(payload), err)

@@ -104,7 +104,6 @@ func TestSwitchUnderWrites(t *testing.T) {
 func TestSwitchKeepsGrants(t *testing.T) {
 	c := three(t)
 	for _, k := range keysOf(12) {
-		k := k
 		c.answer = func(_, to antipode.Region, method string) error {
 			if method == "table.birth" && to == oregon {
 				return errors.New("connection reset") // granted, and the asker does not know
