@@ -124,7 +124,7 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 		Compile: dynamo.Compile, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
 	})
 	d.ship = ship.New(ship.Config{
-		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Copier: d.tables, Filling: d.tables.Filling, Logger: r.log,
+		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Admit: d.tables.Admit, Copier: d.tables, Filling: d.tables.Filling, Logger: r.log,
 		Session: func(txn *journal.Txn) ship.Session { return d.tables.Session(txn) },
 		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(r.cfg.Now().UnixMilli(), 0) },
 	})

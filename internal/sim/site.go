@@ -162,7 +162,7 @@ func (c *core) open() (err error) {
 	}
 	c.tables = table.New(tc)
 	c.ship = ship.New(ship.Config{
-		Journal: c.log, Known: c.known, Stripes: stripes,
+		Journal: c.log, Known: c.known, Admit: c.tables.Admit, Stripes: stripes,
 		Members:    func(id antipode.Shard) []antipode.Region { return s.bugs.members(c, id) },
 		Session:    func(txn *journal.Txn) ship.Session { return s.bugs.session(c, txn) },
 		Admit:      c.tables.Admit,
