@@ -187,7 +187,7 @@ func (ts *Tables) applySome(sh *journal.Shard, waiting map[antipode.Origin][]*jo
 	for progress := true; progress && !ended; {
 		progress = false
 		for _, o := range slices.SortedFunc(maps.Keys(waiting), antipode.Origin.Compare) {
-			for !ended && txn.Batch().Len() < pulledBytes && done[o] < len(waiting[o]) {
+			for !ended && txn.Len() < pulledBytes && done[o] < len(waiting[o]) {
 				e := waiting[o][done[o]]
 				if e.Dot.Seq > txn.Applied().Seq(o) { // else it came another way meanwhile
 					how := ts.admit(e, open)

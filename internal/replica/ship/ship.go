@@ -83,6 +83,8 @@ type Config struct {
 type Ship struct {
 	cfg  Config
 	self antipode.Origin
+	// codec makes the one codec, when it is first needed.
+	codec func() (*codec, error)
 
 	copiesEnded atomic.Uint64 // over all shards
 
@@ -112,7 +114,7 @@ func New(cfg Config) *Ship {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Ship{
-		cfg: cfg, self: cfg.Journal.Origin(),
+		cfg: cfg, self: cfg.Journal.Origin(), codec: sync.OnceValues(newCodec),
 		inboxes: make(map[antipode.Shard]*inbox), heard: make(map[antipode.Region]*hearing),
 	}
 }
@@ -433,7 +435,7 @@ type applying struct {
 	ended   bool // nothing more belongs into it
 }
 
-func (a *applying) full() bool { return a.ended || a.txn.Batch().Len() >= txnBytes }
+func (a *applying) full() bool { return a.ended || a.txn.Len() >= txnBytes }
 
 // admits reports whether an entry may be applied in this transaction.
 func (a *applying) admits(how journal.Admission) bool {
