@@ -404,6 +404,7 @@ func (s *simulation) proposeFor(ctx context.Context, c *core, cmd control.Comman
 	case err := <-answer:
 		return c.site.state(), err
 	case <-ctx.Done():
+		s.yield(ctx)
 		return nil, errNoAnswer
 	}
 }

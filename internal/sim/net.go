@@ -481,6 +481,7 @@ func (s *simulation) call(c *core, ctx context.Context, to antipode.Region, meth
 	case r := <-answer:
 		return r.body, r.err
 	case <-ctx.Done():
+		s.yield(ctx) // several calls may be given up at once
 		return nil, ctx.Err()
 	}
 }

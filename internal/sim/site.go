@@ -165,7 +165,6 @@ func (c *core) open() (err error) {
 		Journal: c.log, Known: c.known, Admit: c.tables.Admit, Stripes: stripes,
 		Members:    func(id antipode.Shard) []antipode.Region { return s.bugs.members(c, id) },
 		Session:    func(txn *journal.Txn) ship.Session { return s.bugs.session(c, txn) },
-		Admit:      c.tables.Admit,
 		Stamp:      c.clock.Last,
 		Copier:     c.tables,
 		Filling:    c.tables.Filling,
