@@ -43,7 +43,10 @@ type cluster struct {
 	unhold map[antipode.Region]bool           // has no lease
 	// intercept may fail a call as if no answer had come.
 	intercept func(from, to antipode.Region, method string) error
-	refused   []error // what the group has refused
+	// answer may lose an answer; proposed may lose that of the group.
+	answer   func(from, to antipode.Region, method string) error
+	proposed func(from antipode.Region, cmd control.Command) error
+	refused  []error // what the group has refused
 }
 
 type region struct {
@@ -104,6 +107,11 @@ func (c *cluster) propose(name antipode.Region, cmd control.Command) (*control.S
 		c.refused = append(c.refused, err)
 	}
 	c.state = next
+	if err == nil && c.proposed != nil {
+		if err := c.proposed(name, cmd); err != nil {
+			return nil, err
+		}
+	}
 	return next, err
 }
 
@@ -142,6 +150,9 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 			out, err := c.regions[to].ts.Handlers()[method](ctx, name, body)
 			if err == nil && !c.held {
 				c.exchange() // what was written there arrives before the answer
+			}
+			if err == nil && c.answer != nil {
+				err = c.answer(name, to, method)
 			}
 			return out, err
 		},
