@@ -90,14 +90,20 @@ func (s *simulation) add(b *books, w *write, batch uint64) (siblings int) {
 
 // visible picks what readers of an item see: nil for nothing.
 func (s *simulation) visible(b *books, at cell) *write {
+	best := s.best(b, at)
+	if best == nil || best.del {
+		return nil
+	}
+	return best
+}
+
+// best is visible, or the removal that left nothing.
+func (s *simulation) best(b *books, at cell) *write {
 	var best *write
 	for _, w := range b.siblings[at] {
 		if best == nil || s.beats(w, best) {
 			best = w
 		}
-	}
-	if best == nil || best.del {
-		return nil
 	}
 	return best
 }

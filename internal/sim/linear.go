@@ -96,7 +96,7 @@ func (s *simulation) checkHistory() {
 			add(o, o.key, math.MaxInt64, answered{out: unknown})
 		case (o.verb == verbRead || o.verb == verbScan) && o.out == done:
 			for _, key := range sortedKeys(o.got) {
-				if w := s.leansOn(o.got[key]); w != nil && !s.counts(w) {
+				if w := s.leansOn(o.got[key]); w != nil && !s.counts(w) || o.got[key] == none && s.nothing(o, key) != nil {
 					continue
 				}
 				add(o, key, o.ret, answered{done, o.got[key]})
@@ -122,7 +122,7 @@ func (s *simulation) isVoid(o *operation) bool {
 	if o.verb.writes() && len(o.wrote) > 0 {
 		return len(s.counting(o)) == 0
 	}
-	w := s.leansOn(o.old)
+	w := s.toldOf(o)
 	return o.verb.writes() && w != nil && !s.counts(w)
 }
 

@@ -104,13 +104,23 @@ func (s *simulation) roleOf(e *journal.Entry) (control.RoleID, bool) {
 	}
 }
 
+// voids reports whether a write lies beyond the reign's cutoff. One that was not
+// agreed on has its cutoffs shard by shard, as it was taken over.
+func (r *reign) voids(w *write) bool {
+	f, ok := r.cutoff[w.dot.Shard]
+	if r.cutoff == nil || !ok && r.failover == 0 {
+		return false
+	}
+	return w.tenure.Compare(r.Tenure) < 0 && !f.Includes(w.dot)
+}
+
 // voider returns the reign whose cutoff a write lies beyond, or nil: then it counts.
 func (s *simulation) voider(w *write) *reign {
 	if !w.ruled {
 		return nil
 	}
 	for i, r := range s.reigns[w.role] {
-		if r.cutoff != nil && w.tenure.Compare(r.Tenure) < 0 && !r.cutoff[w.dot.Shard].Includes(w.dot) {
+		if r.voids(w) {
 			return &s.reigns[w.role][i]
 		}
 	}
@@ -126,8 +136,7 @@ func (s *simulation) countsAt(b *books, w *write) bool {
 		return true
 	}
 	for _, r := range s.reigns[w.role] {
-		if r.cutoff != nil && w.tenure.Compare(r.Tenure) < 0 && !r.cutoff[w.dot.Shard].Includes(w.dot) &&
-			(b.final || b.bounds[bound{w.dot.Shard, w.role, r.Tenure}]) {
+		if r.voids(w) && (b.final || b.bounds[bound{w.dot.Shard, w.role, r.Tenure}]) {
 			return false
 		}
 	}
@@ -161,6 +170,30 @@ type tenureKey struct {
 	epoch uint64
 }
 
+// toldOf finds what the answer of a write that wrote nothing tells of.
+func (s *simulation) toldOf(o *operation) *write {
+	if o.old == none {
+		if o.met != nil && o.met.del {
+			return o.met
+		}
+		return nil
+	}
+	return s.leansOn(o.old)
+}
+
+// nothing finds a removal that does not count, and that a read which found
+// nothing may have met in its time.
+func (s *simulation) nothing(o *operation, key string) *write {
+	for _, w := range s.writes {
+		if w.del && w.table == o.table.ID && w.key == encodeKey(key) {
+			if r := s.voider(w); r != nil && o.call < r.began {
+				return w
+			}
+		}
+	}
+	return nil
+}
+
 // leansOn finds what an answer tells of: the write that left a value.
 func (s *simulation) leansOn(value string) *write {
 	if value == none || value == "" {
@@ -190,7 +223,7 @@ func (s *simulation) checkAnswers() {
 		case o.verb.writes() && o.out == done && !o.dot.IsZero():
 			late(s.writes[o.dot], "was acknowledged as")
 		case o.verb.writes():
-			late(s.leansOn(o.old), "was answered with")
+			late(s.toldOf(o), "was answered with")
 		case o.verb == verbRead || o.verb == verbScan:
 			for _, key := range sortedKeys(o.got) {
 				late(s.leansOn(o.got[key]), "showed")

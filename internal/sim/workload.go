@@ -60,8 +60,9 @@ type operation struct {
 	dot       antipode.Dot
 	wrote     []antipode.Dot // entries that were made for it and are still somewhere
 
-	restored bool // a successor wrote it anew
-	insists  bool // it has to succeed
+	met      *write // what was there when it was decided on
+	restored bool   // a successor wrote it anew
+	insists  bool   // it has to succeed
 	err      error
 
 	before string       // what a local read must find
@@ -124,6 +125,7 @@ func (x execution) Decide(old []byte) (table.Decision, error) {
 		s.suspect("%v was decided at %s on %s, should be %s", x.operation, x.c.site.name, valueOf(old), valueOfWrite(w))
 	}
 	x.c.deciding = x.operation
+	x.met = s.best(x.c.site.books, x.cell())
 	id := strconv.Itoa(x.id)
 	switch x.verb {
 	case verbAppend:
