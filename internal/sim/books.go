@@ -36,6 +36,7 @@ type write struct {
 	role   control.RoleID
 	tenure control.Tenure
 	at     time.Duration // when it was written
+	made   int64         // likewise, in the order of what observers see
 	took   time.Duration // when its client was answered
 }
 
@@ -178,7 +179,7 @@ func (s *simulation) wrote(c *core, batch uint64, e *journal.Entry) {
 	w := &write{
 		dot: e.Dot, table: e.Mutation.Table, key: string(e.Mutation.Key), kind: e.Kind, del: e.Mutation.Delete,
 		body: string(e.Mutation.Body), stamp: e.Stamp, home: e.Mutation.Home,
-		saw: b.applied[e.Dot.Shard].Clone(), raw: string(e.Raw()), at: s.now(),
+		saw: b.applied[e.Dot.Shard].Clone(), raw: string(e.Raw()), at: s.now(), made: s.tick(),
 	}
 	w.role, w.ruled = s.roleOf(e)
 	w.tenure = control.Tenure{Epoch: e.Epoch, Holder: e.Dot.Origin.Region}

@@ -44,6 +44,7 @@ type simulation struct {
 	changes    []control.Command        // of the catalog, while it runs
 	incidents  []Incident
 	reigns     map[control.RoleID][]reign
+	restores   []restore
 	holders    map[tenureKey]antipode.Region
 	fencings   map[antipode.Region]int64
 	shards     map[cell]antipode.Shard

@@ -178,7 +178,7 @@ func (s *simulation) toldOf(o *operation) *write {
 		}
 		return nil
 	}
-	return s.leansOn(o.old)
+	return s.leansOn(o, o.key, o.old)
 }
 
 // nothing finds a removal that does not count, and that a read which found
@@ -194,13 +194,28 @@ func (s *simulation) nothing(o *operation, key string) *write {
 	return nil
 }
 
-// leansOn finds what an answer tells of: the write that left a value.
-func (s *simulation) leansOn(value string) *write {
+// leansOn finds what an answer tells of: a write that left the value there, one
+// that counts if there is any.
+func (s *simulation) leansOn(o *operation, key, value string) (found *write) {
+	at := cell{o.table.ID, encodeKey(key)}
 	if value == none || value == "" {
 		return nil
 	}
-	w := s.writeOf(value)
-	return w
+	for _, w := range s.writes {
+		if w.table != at.table || w.key != at.key || w.del || valueOf([]byte(w.body)) != value {
+			continue
+		}
+		if w.made > o.ret {
+			continue // written anew later
+		}
+		if s.counts(w) {
+			return w
+		}
+		if found == nil || compareDots(w.dot, found.dot) < 0 {
+			found = w
+		}
+	}
+	return found
 }
 
 // checkAnswers: what leans on a write that does not count was answered, at the
@@ -226,7 +241,7 @@ func (s *simulation) checkAnswers() {
 			late(s.toldOf(o), "was answered with")
 		case o.verb == verbRead || o.verb == verbScan:
 			for _, key := range sortedKeys(o.got) {
-				late(s.leansOn(o.got[key]), "showed")
+				late(s.leansOn(o, key, o.got[key]), "showed")
 			}
 		}
 	}
@@ -361,16 +376,17 @@ func (s *simulation) askedFor(o *operation, w *write) *operation {
 	}
 	s.count(statRestored)
 	s.note("%s brings back %q", w.dot, w.body)
-	if w.del {
-		for _, o := range s.ops {
-			if o.verb == verbDelete && o.cell() == (cell{w.table, w.key}) {
-				o.restored = true
-			}
-		}
-	} else if o := s.owner(valueOf([]byte(w.body))); o != nil {
-		o.restored = true
-	}
+	s.restores = append(s.restores, restore{cell{w.table, w.key}, valueOfWrite(w), s.tick()})
 	return nil
+}
+
+// restore is a value that a successor wrote anew, since nothing else was left of
+// what it had been built on.
+type restore struct {
+	cell
+
+	value string
+	call  int64
 }
 
 // owner finds the operation that left a value: its last number names it.

@@ -29,6 +29,8 @@ const (
 	verbList   verb = "list"
 	verbScan   verb = "scan" // consistent
 	verbMove   verb = "move"
+	// verbRestore is no client's: a successor wrote a value anew.
+	verbRestore verb = "restore"
 )
 
 func (v verb) writes() bool {
@@ -60,10 +62,9 @@ type operation struct {
 	dot       antipode.Dot
 	wrote     []antipode.Dot // entries that were made for it and are still somewhere
 
-	met      *write // what was there when it was decided on
-	restored bool   // a successor wrote it anew
-	insists  bool   // it has to succeed
-	err      error
+	met     *write // what was there when it was decided on
+	insists bool   // it has to succeed
+	err     error
 
 	before string       // what a local read must find
 	after  antipode.Dot // what a read has to have seen
