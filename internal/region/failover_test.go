@@ -136,3 +136,76 @@ func TestFrozen(t *testing.T) {
 		w.eventually(2*time.Second, "oregon is reached again", func() bool { return len(m.Reaches()) == 2 })
 	})
 }
+
+// TestFailover kills the writer's region under writes. The other one accepts
+// writes within five seconds, with everything that was acknowledged to it; the
+// region comes back, takes its own last write out, and gets its homes back.
+func TestFailover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.ready()
+		w.eventually(10*time.Second, "the witness leads", func() bool { return w.regions["frankfurt"].leads() })
+		w.eventually(5*time.Second, "both have leases", func() bool { return w.regions["oregon"].leased() && w.regions["mumbai"].leased() })
+		for _, name := range []string{"catalog", "users"} {
+			if err := w.put("oregon", name, "before"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		w.isolate("oregon")
+		cut := time.Now()
+		// It still has its lease, and nobody hears of this one.
+		if err := w.put("oregon", "catalog", "stranded"); err != nil {
+			t.Fatal(err)
+		}
+		var served time.Duration
+		for i := 0; served == 0; i++ {
+			if err := w.put("mumbai", "catalog", "after"); err == nil {
+				served = time.Since(cut)
+			} else if time.Since(cut) > 20*time.Second {
+				t.Fatalf("mumbai does not take over: %v", err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Logf("mumbai accepts writes of catalog %v after the cut", served)
+		if served > 5*time.Second {
+			t.Errorf("mumbai accepts writes only %v after the cut", served)
+		}
+		if err := w.put("mumbai", "users", "before"); err != nil { // oregon's item
+			t.Errorf("write to an item of the lost home: %v", err)
+		}
+		if err := w.put("oregon", "catalog", "late"); err == nil {
+			t.Error("oregon accepts writes after its lease")
+		}
+		if !w.has("mumbai", "catalog", "before") || w.has("mumbai", "catalog", "stranded") {
+			t.Error("mumbai does not have what it should")
+		}
+
+		w.heal("oregon")
+		healed := time.Now()
+		w.eventually(20*time.Second, "oregon rejoins", func() bool {
+			l := w.stateOf("oregon").Regions["oregon"].Lease
+			return !l.Fenced && l.Number == 2 && w.regions["oregon"].leased()
+		})
+		t.Logf("oregon is back %v after the heal", time.Since(healed))
+		w.eventually(5*time.Second, "oregon has what was written meanwhile", func() bool { return w.has("oregon", "catalog", "after") })
+		if w.has("oregon", "catalog", "stranded") {
+			t.Error("oregon shows the write that does not count")
+		}
+		list, err := w.regions["mumbai"].data.Load().tables.Stranded(t.Context(), "oregon")
+		if err != nil || len(list) != 1 {
+			t.Errorf("stranded: %v, %v; want 1", list, err)
+		}
+		w.eventually(45*time.Second, "homes go back to oregon", func() bool {
+			r := w.stateOf("oregon").Tables["users"].Role("oregon")
+			return r.Holder == "oregon" && r.Next == ""
+		})
+		if r := w.stateOf("oregon").Tables["catalog"].Role(""); r.Holder != "mumbai" {
+			t.Errorf("the writer went back by itself: %+v", r)
+		}
+		if err := w.put("oregon", "users", "before"); err != nil {
+			t.Errorf("oregon writes its item again: %v", err)
+		}
+	})
+}

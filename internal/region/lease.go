@@ -75,5 +75,42 @@ func (r *Region) renew(number uint64) {
 	}
 }
 
+// leaseGrace is how long a region waits for its lease before it serves without.
+const leaseGrace = 3 * time.Second
+
+// awaitLease waits for the lease, so that who hears that the region is ready can
+// write. Without a majority there is none to be had, and the region serves what
+// needs none; neither is there while it is detached.
+func (r *Region) awaitLease() error {
+	if r.lease == nil {
+		return nil
+	}
+	r.because("it waits for a lease, to accept writes")
+	end := r.cfg.Boottime() + leaseGrace
+	for !r.lease.Valid() && r.detached() == "" && r.cfg.Boottime() < end {
+		if !r.every(10 * time.Millisecond) {
+			return r.ctx.Err()
+		}
+	}
+	return nil
+}
+
+// leases is how tables ask for the lease; nil where there are none.
+func (r *Region) leases() func() bool {
+	if r.lease == nil {
+		return nil
+	}
+	return r.lease.Valid
+}
+
+// proposeStep proposes a command of a failover. It gives up early: a step that
+// can't be agreed on now is tried again, and a forced failover, which needs no
+// agreement, must not have to wait behind it.
+func (r *Region) proposeStep(ctx context.Context, c control.Command) (*control.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	return r.group.Propose(ctx, c)
+}
+
 // leased reports whether this region may act in its roles, as far as leases go.
 func (r *Region) leased() bool { return r.lease != nil && r.lease.Valid() }

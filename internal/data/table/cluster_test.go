@@ -46,7 +46,10 @@ type cluster struct {
 	// answer may lose an answer; proposed may lose that of the group.
 	answer   func(from, to antipode.Region, method string) error
 	proposed func(from antipode.Region, cmd control.Command) error
-	refused  []error // what the group has refused
+	carrying sync.Mutex
+	ticking  sync.Mutex    // guards wall beside steps
+	changed  chan struct{} // closed at the next change of state; nil while nobody waits
+	refused  []error       // what the group has refused
 }
 
 type region struct {
@@ -83,6 +86,23 @@ func (c *cluster) apply(cmd control.Command) {
 		c.t.Fatal(err)
 	}
 	c.state = next
+	c.wakeLocked()
+}
+
+func (c *cluster) wakeLocked() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+func (c *cluster) changes() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+	return c.changed
 }
 
 // catalog returns the agreed state as a region knows it.
@@ -107,6 +127,7 @@ func (c *cluster) propose(name antipode.Region, cmd control.Command) (*control.S
 		c.refused = append(c.refused, err)
 	}
 	c.state = next
+	c.wakeLocked()
 	if err == nil && c.proposed != nil {
 		if err := c.proposed(name, cmd); err != nil {
 			return nil, err
@@ -125,7 +146,12 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	clock, err := hlc.New(hlc.Config{Wall: func() time.Time { c.wall = c.wall.Add(c.step); return c.wall }})
+	clock, err := hlc.New(hlc.Config{Wall: func() time.Time {
+		c.ticking.Lock()
+		defer c.ticking.Unlock()
+		c.wall = c.wall.Add(c.step)
+		return c.wall
+	}})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -171,6 +197,8 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 // exchange carries everything that can be carried over links that are not cut.
 func (c *cluster) exchange() {
 	c.t.Helper()
+	c.carrying.Lock()
+	defer c.carrying.Unlock()
 	names := make([]antipode.Region, 0, len(c.regions))
 	for n := range c.regions {
 		names = append(names, n)

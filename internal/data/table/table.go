@@ -364,6 +364,7 @@ func (ts *Tables) append(sh *journal.Shard, p place, t *TableRef, e *journal.Ent
 	}
 	if known {
 		ts.pend.forget(p.item)
+		ts.wakeRoles() // another write may wait for it
 	}
 	return c, nil
 }
