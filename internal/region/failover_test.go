@@ -193,10 +193,10 @@ func TestFailover(t *testing.T) {
 		if w.has("oregon", "catalog", "stranded") {
 			t.Error("oregon shows the write that does not count")
 		}
-		list, err := w.regions["mumbai"].data.Load().tables.Stranded(t.Context(), "oregon")
-		if err != nil || len(list) != 1 {
-			t.Errorf("stranded: %v, %v; want 1", list, err)
-		}
+		w.eventually(5*time.Second, "mumbai lists what is stranded", func() bool {
+			list, err := w.regions["mumbai"].data.Load().tables.Stranded(t.Context(), "oregon")
+			return err == nil && len(list) == 1
+		})
 		w.eventually(45*time.Second, "homes go back to oregon", func() bool {
 			r := w.stateOf("oregon").Tables["users"].Role("oregon")
 			return r.Holder == "oregon" && r.Next == ""

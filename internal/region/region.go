@@ -63,7 +63,7 @@ type Region struct {
 	tls    *tls.Config
 
 	seen   atomic.Pointer[map[antipode.Region]failover.Seen] // what the leader concludes; nil elsewhere
-	data   atomic.Pointer[data]                              // once the journal has an author; never for a witness
+	data   atomic.Pointer[data]                              // once the journal has an author; never for a witness that keeps none
 	reason atomic.Pointer[string]                            // why it is not ready
 
 	ready  chan struct{}
@@ -124,7 +124,9 @@ func (r *Region) open() error {
 	r.wg.Go(r.keepRoots)
 	if r.spec.Witness {
 		close(r.ready)
-		return nil
+		if !r.spec.Journal {
+			return nil
+		}
 	}
 	r.wg.Go(func() {
 		if err := r.openData(); err != nil && r.ctx.Err() == nil {

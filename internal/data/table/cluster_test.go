@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,8 @@ type cluster struct {
 	wall    time.Time
 	step    time.Duration              // by which the clock goes on at each look
 	lost    map[antipode.Region]uint32 // by how many incarnations: its disk was lost, and it is being filled
+	now     func() time.Time           // instead of wall
+	skip    atomic.Int64               // by which now is ahead of the bubble's time
 
 	mu     sync.Mutex                         // guards state and what follows, where a test runs requests beside its steps
 	stale  map[antipode.Region]*control.State // what a region knows that hears nothing of the group
@@ -146,12 +149,16 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	clock, err := hlc.New(hlc.Config{Wall: func() time.Time {
-		c.ticking.Lock()
-		defer c.ticking.Unlock()
-		c.wall = c.wall.Add(c.step)
-		return c.wall
-	}})
+	wall := c.now
+	if wall == nil {
+		wall = func() time.Time {
+			c.ticking.Lock()
+			defer c.ticking.Unlock()
+			c.wall = c.wall.Add(c.step)
+			return c.wall
+		}
+	}
+	clock, err := hlc.New(hlc.Config{Wall: wall})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -183,7 +190,7 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 			return out, err
 		},
 		NotSent: func(err error) bool { return errors.Is(err, errCut) },
-		Compile: compile, Timeout: time.Second, AdaptDwell: time.Second, Filling: c.lost[name] > 0,
+		Compile: compile, Timeout: c.timeout(), AdaptDwell: time.Second, Filling: c.lost[name] > 0,
 	})
 	r.ship = ship.New(ship.Config{
 		Journal: log, Members: r.ts.Members, Known: r.ts.Known, Admit: r.ts.Admit, Copier: r.ts, Stripes: 1, FrameBytes: 1000,
@@ -192,6 +199,13 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 	})
 	c.regions[name] = r
 	c.t.Cleanup(func() { _ = store.Close() })
+}
+
+func (c *cluster) timeout() time.Duration {
+	if c.now != nil {
+		return 0 // the default: time is virtual
+	}
+	return time.Second
 }
 
 // exchange carries everything that can be carried over links that are not cut.
