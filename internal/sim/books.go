@@ -282,6 +282,7 @@ func (s *simulation) lost(c *core, d antipode.Dot) {
 		s.fail("%s lost %s in a crash, which it had sent to others", c.site.name, d)
 	}
 	delete(s.writes, d)
+	s.unsaid(w)
 	if w.op != nil {
 		w.op.wrote = slices.DeleteFunc(w.op.wrote, func(o antipode.Dot) bool { return o == d })
 	}

@@ -37,7 +37,7 @@ func (s *simulation) unequal() string {
 			return fmt.Sprintf("%s lost its disk and has not everything back", r.name)
 		case c.ship.Waiting() > 0:
 			return fmt.Sprintf("%d bytes of entries wait in %s", c.ship.Waiting(), r.name)
-		case !c.store.durable(c.store.applied):
+		case !c.store.durable(c.store.wanted()):
 			return fmt.Sprintf("%s waits for its disk", r.name)
 		}
 		for _, id := range sortedKeys(all) {

@@ -229,6 +229,13 @@ func (st *store) durable(n uint64) bool {
 	return n <= st.synced
 }
 
+// wanted returns which batch is the last that is to be made durable.
+func (st *store) wanted() uint64 {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.asked
+}
+
 // sync makes batches durable, up to the last that is to be, and returns who
 // has waited for it.
 func (st *store) sync() ([]waiter, error) {

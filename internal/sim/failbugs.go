@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 
 	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/data/table"
@@ -30,7 +31,7 @@ func (g bugs) roles(c *core, cfg *table.Config) {
 	}
 	cfg.Kick = func() {
 		commits, err := c.ship.Kick()
-		if err != nil {
+		if err != nil && !errors.Is(err, errCrashed) {
 			g.s.fail("%s: apply what waited for a role: %v", c.site.name, err)
 		}
 		_ = journal.Sync(commits...) // fails in a crash only

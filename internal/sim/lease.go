@@ -93,6 +93,23 @@ func (s *simulation) stepRoles(c *core) {
 	})
 }
 
+// stepProtect has a region look after what tables promise about the loss of
+// regions, now and then.
+func (s *simulation) stepProtect(c *core) {
+	if c.site.core != c {
+		return
+	}
+	s.spawn(c, func(_ context.Context, a *actor) {
+		err := c.tables.StepProtect()
+		s.post(a.id, func() {
+			if err != nil && c.site.core == c {
+				s.fail("%s: look after what is promised: %v", c.site.name, err)
+			}
+		})
+	})
+	s.later(c.site.name, time.Second, func() { s.stepProtect(c) })
+}
+
 // kickRoles has the region look at its roles now: something has changed.
 func (s *simulation) kickRoles(c *core) {
 	if c.stepping {

@@ -116,6 +116,7 @@ func (s *simulation) boot(r *site) {
 	if s.group != nil {
 		s.after(s.between(0, 20*time.Millisecond), func() { s.on(r.name, func() { s.keepLease(c) }) })
 		s.after(0, func() { s.on(r.name, func() { s.stepRoles(c) }) })
+		s.later(r.name, s.between(0, time.Second), func() { s.stepProtect(c) })
 		s.after(s.between(0, 500*time.Millisecond), func() { s.on(r.name, func() { s.goBack(c) }) })
 	}
 	if r.filling {

@@ -344,6 +344,16 @@ func (s *simulation) agrees(c *core, at bound, cutoff antipode.Frontier) {
 	s.begin(at.role, reign{Tenure: at.tenure, began: s.tick(), cutoff: control.Frontiers{at.shard: cutoff}})
 }
 
+// unsaid forgets the cutoff of a switch whose successor lost the entry that said
+// it, before anybody else had it: it takes the role over again.
+func (s *simulation) unsaid(w *write) {
+	for _, r := range s.reigns[w.role] {
+		if w.kind == journal.KindEpoch && r.Tenure == w.tenure && r.failover == 0 {
+			delete(r.cutoff, w.dot.Shard)
+		}
+	}
+}
+
 // rereadRoles sets a region's books right after a crash, which may have taken rows.
 func (s *simulation) rereadRoles(c *core) {
 	if s.group == nil {
