@@ -200,6 +200,9 @@ func (s *simulation) wrote(c *core, batch uint64, e *journal.Entry) {
 			w.op.wrote = append(w.op.wrote, w.dot)
 		}
 		c.deciding = nil
+		if s.group != nil {
+			s.withinBound(c, w)
+		}
 	case journal.KindHandoff, journal.KindAccept:
 		if was := s.visible(b, cell{w.table, w.key}); was != nil {
 			w.body = was.body

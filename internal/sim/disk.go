@@ -159,10 +159,14 @@ type change struct {
 type batch struct {
 	engine.Batch
 	changes []change
+	bugs    bugs
 }
 
 // Set implements engine.Batch.
 func (b *batch) Set(key, value []byte) {
+	if !b.bugs.stores(key) {
+		return
+	}
 	b.Batch.Set(key, value)
 	b.changes = append(b.changes, change{bytes.Clone(key), append([]byte{}, value...)})
 }
@@ -174,7 +178,9 @@ func (b *batch) Delete(key []byte) {
 }
 
 // NewBatch implements engine.Store.
-func (st *store) NewBatch() engine.Batch { return &batch{Batch: st.Store.NewBatch()} }
+func (st *store) NewBatch() engine.Batch {
+	return &batch{Batch: st.Store.NewBatch(), bugs: st.c.s.bugs}
+}
 
 // Apply implements engine.Store.
 func (st *store) Apply(b engine.Batch) (engine.Commit, error) {

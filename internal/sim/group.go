@@ -349,6 +349,7 @@ func (s *simulation) commit(from antipode.Region, cmd control.Command) (int, err
 		s.note("agreed %d %s of %s", n, what(cmd), from)
 	}
 	s.agreed(was, next, cmd)
+	s.bugs.agreed(cmd)
 	for _, to := range s.group.order {
 		s.spread(s.group.leader, to)
 	}

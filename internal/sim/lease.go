@@ -130,6 +130,7 @@ func (s *simulation) goBack(c *core) {
 		s.after(500*time.Millisecond, func() { s.on(c.site.name, func() { s.goBack(c) }) })
 	}
 	here := s.regionHere(c)
+	s.bugs.pretend(c)
 	if !here.Lease.Fenced {
 		again()
 		return

@@ -215,6 +215,7 @@ func (s *simulation) arriveBack(n *connection, frame []byte) {
 		s.count(statRewinds)
 	}
 	s.bugs.answer(n, frame)
+	s.bugs.sent(n)
 	if err := n.x.Receive(frame); err != nil {
 		s.complain(n, err)
 		s.closeSender(n)

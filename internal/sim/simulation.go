@@ -30,29 +30,30 @@ type simulation struct {
 	live        []*connection
 	connections int
 
-	hotKeys    int          // of each table
-	habits     map[verb]int // how often clients do what
-	habitSum   int
-	favourite  int // percent of the operations go to one table
-	ops        []*operation
-	drawn      int // operations that clients drew
-	pending    int // operations without an answer
-	writes     map[antipode.Dot]*write
-	ended      map[antipode.Origin]bool // authors that lost their disks
-	spoilt     map[cell]bool            // items of which writes went with a disk
-	group      *group                   // nil: the catalog changes by itself, and nothing fails over
-	changes    []control.Command        // of the catalog, while it runs
-	incidents  []Incident
-	reigns     map[control.RoleID][]reign
-	restores   []restore
-	holders    map[tenureKey]antipode.Region
-	fencings   map[antipode.Region]int64
-	shards     map[cell]antipode.Shard
-	healing    bool
-	lively     bool
-	virtual    time.Duration
-	violations []string
-	stats      map[string]int
+	hotKeys     int          // of each table
+	habits      map[verb]int // how often clients do what
+	habitSum    int
+	favourite   int // percent of the operations go to one table
+	ops         []*operation
+	drawn       int // operations that clients drew
+	pending     int // operations without an answer
+	writes      map[antipode.Dot]*write
+	ended       map[antipode.Origin]bool // authors that lost their disks
+	spoilt      map[cell]bool            // items of which writes went with a disk
+	group       *group                   // nil: the catalog changes by itself, and nothing fails over
+	changes     []control.Command        // of the catalog, while it runs
+	incidents   []Incident
+	reigns      map[control.RoleID][]reign
+	restores    []restore
+	unprotected map[antipode.Dot]bool // on record as answered without the copies promised
+	holders     map[tenureKey]antipode.Region
+	fencings    map[antipode.Region]int64
+	shards      map[cell]antipode.Shard
+	healing     bool
+	lively      bool
+	virtual     time.Duration
+	violations  []string
+	stats       map[string]int
 }
 
 func (s *simulation) count(name string) { s.stats[name]++ }
@@ -62,7 +63,7 @@ func newSimulation(ctx context.Context, cfg Config) *simulation {
 		kernel: newKernel(cfg.Seed, cfg.Log), ctx: ctx, cfg: cfg, faults: cfg.Faults,
 		sites: map[antipode.Region]*site{}, tables: map[antipode.TableID]*control.Table{}, cut: map[way]int{},
 		dialled: map[dialling]*connection{}, writes: map[antipode.Dot]*write{}, ended: map[antipode.Origin]bool{}, spoilt: map[cell]bool{}, stats: map[string]int{},
-		reigns: map[control.RoleID][]reign{}, holders: map[tenureKey]antipode.Region{}, fencings: map[antipode.Region]int64{}, shards: map[cell]antipode.Shard{},
+		reigns: map[control.RoleID][]reign{}, holders: map[tenureKey]antipode.Region{}, fencings: map[antipode.Region]int64{}, shards: map[cell]antipode.Shard{}, unprotected: map[antipode.Dot]bool{},
 	}
 	s.bugs = bugs{s: s}
 	if s.faults == nil {

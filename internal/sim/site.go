@@ -35,6 +35,7 @@ type site struct {
 	tuning  tuning
 	// incarnation is how many journals it has begun: one more for each lost disk.
 	incarnation uint32
+	jumped      bool // its wall clock was set
 	filling     bool // it lost its disk, and has not been given everything back yet
 }
 
@@ -158,7 +159,7 @@ func (c *core) open() (err error) {
 		v := s.group.voters[r.name]
 		s.beginsWatch(v)
 		v.watch.Observe(r.state())
-		c.keeper = lease.NewKeeper(leaseLength, func() time.Duration { return s.mono(v) })
+		c.keeper = lease.NewKeeper(leaseLength, s.bugs.clock(r))
 		s.bugs.roles(c, &tc)
 	}
 	c.tables = table.New(tc)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/replica/journal"
 )
 
@@ -110,6 +111,7 @@ func (s *simulation) checkVoid() {
 			s.count(statVoidAcked)
 		}
 	}
+	s.findUnprotected(want)
 	for _, r := range s.order {
 		got := map[antipode.Dot]bool{}
 		for _, d := range s.listed(r) {
@@ -138,6 +140,64 @@ func sortedDots[V any](m map[antipode.Dot]V) (out []antipode.Dot) {
 	}
 	slices.SortFunc(out, compareDots)
 	return out
+}
+
+// promised reports whether a table promises that a write of it is not lost.
+func (s *simulation) promised(w *write) bool {
+	return s.tables[w.table].AckCopies() > 0 && !s.unprotected[w.dot]
+}
+
+// findUnprotected looks for what regions have on record as answered without the
+// copies that were promised, and checks that nothing else has come to nothing.
+func (s *simulation) findUnprotected(void map[antipode.Dot]*write) {
+	for _, r := range s.order {
+		all, err := r.core.tables.Unprotected(s.ctx)
+		if err != nil {
+			s.fail("%s: list what was not protected: %v", r.name, err)
+		}
+		for _, st := range all {
+			for d, w := range void {
+				if d.Origin == r.origin() && w.table == st.Table && w.stamp >= st.First.Stamp && d.Seq <= st.Upto[d.Shard] &&
+					s.tables[w.table].Unprotected != control.UnprotectedBlock {
+					s.unprotected[d] = true
+				}
+			}
+		}
+	}
+	for _, d := range sortedDots(void) {
+		if w := void[d]; w.acked && s.promised(w) {
+			s.fail("%s of %s was acknowledged and does not count, though nothing of it is to be lost", d, s.tables[w.table].Name)
+		}
+	}
+}
+
+// withinBound checks, as a write is made, that its region has none that is older
+// than the table's rpo and that no other region has on its disk.
+func (s *simulation) withinBound(c *core, w *write) {
+	bound, ok := s.tables[w.table].Bound()
+	if !ok || bound == 0 || c.site.jumped {
+		return
+	}
+	for seq := w.dot.Seq - 1; seq > 0; seq-- {
+		x := s.writes[antipode.Dot{Origin: w.dot.Origin, Shard: w.dot.Shard, Seq: seq}]
+		if x == nil || s.elsewhere(x) {
+			return
+		}
+		if age := s.now() - x.at; x.table == w.table && x.item() && age > bound+200*time.Millisecond {
+			s.fail("%s wrote %s of %s, while %s has been nowhere else for %v", c.site.name, w.dot, s.tables[w.table].Name, x.dot, age)
+			return
+		}
+	}
+}
+
+// elsewhere reports whether a region other than its author has a write on its disk.
+func (s *simulation) elsewhere(w *write) bool {
+	for _, r := range s.order {
+		if n, ok := r.books.at[w.dot]; ok && r.name != w.dot.Origin.Region && (r.core == nil || r.core.store.durable(n)) {
+			return true
+		}
+	}
+	return false
 }
 
 // listed returns what a region lists as stranded.

@@ -193,7 +193,7 @@ func (s *simulation) stalls(c chance) string {
 
 func (s *simulation) clockJumps(c chance) string {
 	r := s.anySite(c)
-	r.skew = c.between(-s.faults.Skew, s.faults.Skew)
+	r.skew, r.jumped = c.between(-s.faults.Skew, s.faults.Skew), true
 	if c.IntN(2) == 0 {
 		r.skew = r.skew.Abs() + time.Duration(1+c.IntN(4))*time.Second
 	}
@@ -208,6 +208,7 @@ func (s *simulation) hours(c chance) string {
 		by = -by
 	}
 	r.skew += by
+	r.jumped = true
 	s.count(statHours)
 	d := c.between(500*time.Millisecond, 6*time.Second)
 	s.after(d, func() {

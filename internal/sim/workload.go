@@ -63,6 +63,7 @@ type operation struct {
 	wrote     []antipode.Dot // entries that were made for it and are still somewhere
 
 	met     *write // what was there when it was decided on
+	leaked  bool   // by a planted bug: it was answered early
 	insists bool   // it has to succeed
 	err     error
 
@@ -138,6 +139,7 @@ func (x execution) Decide(old []byte) (table.Decision, error) {
 		return table.Decision{Delete: true}, nil
 	case verbCreate:
 		if old != nil {
+			s.bugs.leak(x, old)
 			return table.Decision{}, &table.Error{Code: refusal, Message: "exists", Item: slices.Clone(old)}
 		}
 	default:
@@ -411,8 +413,11 @@ func (c *core) execute(ctx context.Context, o *operation) error {
 
 // finish notes what a client was told.
 func (s *simulation) finish(c *core, o *operation, err error) {
-	o.ret, o.err = s.tick(), err
 	s.pending--
+	if o.leaked {
+		return
+	}
+	o.ret, o.err = s.tick(), err
 	var refusedBy *table.Error
 	switch {
 	case c.site.core != c: // its region has crashed before it could answer
