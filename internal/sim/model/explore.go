@@ -30,64 +30,79 @@ type found[T any] struct {
 	trace         []T
 }
 
-// known is a set of keys that several goroutines fill.
+// visit is how a state was reached first.
+type visit struct {
+	parent uint32 // place in the list of visits
+	step   uint8  // place in the parent's enabled steps
+}
+
+// claim orders visits.
+func (v visit) claim() uint64 { return uint64(v.parent)<<8 | uint64(v.step) }
+
+// known says of each key which visit it was first. Among the visits of one level
+// the lowest wins, whoever comes first, so that every walk is the same.
 type known struct{ parts [64]knownPart }
 
 type knownPart struct {
-	mu   sync.Mutex
-	has  map[uint64]struct{}
-	_pad [40]byte // so that two parts do not share a cache line
+	mu  sync.Mutex
+	has map[uint64]uint64
 }
 
-// add reports whether the key is new.
-func (k *known) add(key uint64) bool {
+// add reports whether the visit is the first of the key so far; first is the
+// lowest parent of its level.
+func (k *known) add(key uint64, v visit, first int) bool {
 	p := &k.parts[key>>58]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.has[key]; ok {
+	was, ok := p.has[key]
+	if ok && (was < uint64(first)<<8 || was <= v.claim()) {
 		return false
 	}
 	if p.has == nil {
-		p.has = map[uint64]struct{}{}
+		p.has = map[uint64]uint64{}
 	}
-	p.has[key] = struct{}{}
+	p.has[key] = v.claim()
 	return true
 }
+
+// stands reports whether the visit is the first of the key, now that its level is done.
+func (k *known) stands(key uint64, v visit) bool { return k.parts[key>>58].has[key] == v.claim() }
 
 // slab holds new states and how they were come by. Slabs are used again, since the
 // states of two levels are most of what there is in memory.
 type slab[S any] struct {
 	states [slabSize]S
 	visits [slabSize]visit
+	keys   [slabSize]uint64
 	n      int
 }
 
-const slabSize = 1 << 10
+const slabSize = 1 << 8
 
 // explore walks all states, breadth first, each level by all processors, until
-// one is wrong; no shorter trace leads to a wrong one.
+// one is wrong; no shorter trace leads to a wrong one. States are known by a 64-bit
+// hash: among ten million of them the odds that one goes unseen are some 3 in a million.
 func explore[S, T any](m *machine[S, T]) found[T] {
-	var seen known
+	w := &walk[S, T]{machine: m, slabs: sync.Pool{New: func() any { return new(slab[S]) }}}
 	key, _ := m.key(&m.start, nil)
-	seen.add(key)
+	w.seen.add(key, visit{}, 0)
 	visits := []visit{{}}
 	res := found[T]{states: 1}
 	if res.wrong = m.wrong(&m.start); res.wrong != "" {
 		return res
 	}
-	slabs := &sync.Pool{New: func() any { return new(slab[S]) }}
-	start := new(slab[S])
+	start := w.slab()
 	start.states[0], start.n = m.start, 1
-	for level, first := []*slab[S]{start}, 0; len(level) > 0; res.depth++ {
-		next, wrong := m.level(level, first, &seen, slabs)
-		first = len(visits)
-		for _, part := range next {
+	for level := []*slab[S]{start}; len(level) > 0; res.depth++ {
+		first := len(visits) - size(level)
+		level = w.level(level, first)
+		for _, part := range level {
 			visits = append(visits, part.visits[:part.n]...)
 		}
 		res.states = len(visits)
-		if wrong != nil {
-			visits = append(visits, wrong.visits[0])
-			res.wrong = m.wrong(&wrong.states[0])
+		if w.wrong != nil {
+			visits = append(visits, w.wrong.visits[0])
+			res.wrong = m.wrong(&w.wrong.states[0])
 			res.trace = m.trace(visits)
 			return res
 		}
@@ -95,96 +110,124 @@ func explore[S, T any](m *machine[S, T]) found[T] {
 			res.truncated = true
 			return res
 		}
-		level = next
 	}
 	res.depth--
 	return res
 }
 
-// level takes all steps from the states of a level, of which the first was the
-// visit number first, and gives the level's slabs back. The first wrong state
-// found ends it.
-func (m *machine[S, T]) level(level []*slab[S], first int, seen *known, slabs *sync.Pool) ([]*slab[S], *slab[S]) {
-	firsts := make([]int, len(level))
-	for i, part := range level {
-		firsts[i] = first
-		first += part.n
+func size[S any](level []*slab[S]) (n int) {
+	for _, part := range level {
+		n += part.n
 	}
+	return n
+}
+
+// walk is a walk under way.
+type walk[S, T any] struct {
+	*machine[S, T]
+
+	seen  known
+	slabs sync.Pool
+
+	mu    sync.Mutex
+	wrong *slab[S] // the first state that is wrong, alone in its slab
+}
+
+func (w *walk[S, T]) slab() *slab[S] {
+	s, _ := w.slabs.Get().(*slab[S]) // it holds nothing else
+	s.n = 0
+	return s
+}
+
+// level takes all steps from the states of a level, of which the first was visit
+// number first, and gives its slabs back. What it returns is in the order of the
+// visits.
+func (w *walk[S, T]) level(level []*slab[S], first int) (next []*slab[S]) {
+	parts := make([][]*slab[S], len(level))
+	firsts := make([]int, len(level))
+	for i, n := 0, first; i < len(level); i++ {
+		firsts[i] = n
+		n += level[i].n
+	}
+	each(len(level), func(i int, steps []T, buf []byte) ([]T, []byte) {
+		out := w.slab()
+		for n := range level[i].n {
+			at := visit{parent: uint32(firsts[i] + n)}
+			steps = w.enabled(&level[i].states[n], steps[:0])
+			for step := range steps {
+				if out.n == slabSize {
+					parts[i] = append(parts[i], out)
+					out = w.slab()
+				}
+				at.step = uint8(step)
+				buf = w.step(&level[i].states[n], steps[step], at, first, out, buf)
+			}
+		}
+		parts[i] = append(parts[i], out)
+		w.slabs.Put(level[i])
+		return steps, buf
+	})
+	return w.compact(parts)
+}
+
+// step adds the state that the step leads to, if it is new.
+func (w *walk[S, T]) step(s *S, step T, v visit, first int, out *slab[S], buf []byte) []byte {
+	state := &out.states[out.n]
+	*state = *s
+	w.do(state, step)
+	key, buf := w.key(state, buf)
+	if !w.seen.add(key, v, first) {
+		return buf
+	}
+	out.visits[out.n], out.keys[out.n] = v, key
+	out.n++
+	if w.machine.wrong(state) != "" {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.wrong == nil || v.claim() < w.wrong.visits[0].claim() {
+			w.wrong = new(slab[S])
+			w.wrong.states[0], w.wrong.visits[0] = *state, v
+		}
+	}
+	return buf
+}
+
+// compact leaves out what another visit of the level came to first.
+func (w *walk[S, T]) compact(parts [][]*slab[S]) (next []*slab[S]) {
+	var out *slab[S]
+	for _, part := range parts {
+		for _, from := range part {
+			for n := range from.n {
+				if !w.seen.stands(from.keys[n], from.visits[n]) {
+					continue
+				}
+				if out == nil || out.n == slabSize {
+					out = w.slab()
+					next = append(next, out)
+				}
+				out.states[out.n], out.visits[out.n] = from.states[n], from.visits[n]
+				out.n++
+			}
+			w.slabs.Put(from)
+		}
+	}
+	return next
+}
+
+// each calls do for 0 to n-1 on all processors, with buffers that are kept.
+func each[T any](n int, do func(i int, steps []T, buf []byte) ([]T, []byte)) {
 	var at atomic.Int64
-	var wrong atomic.Pointer[slab[S]]
-	var mu sync.Mutex
-	var next []*slab[S]
 	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
+	for range min(n, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
-			w := worker[S, T]{machine: m, seen: seen, out: slabs.Get().(*slab[S])} //nolint:errcheck // it holds nothing else
-			w.out.n = 0
-			full := func() {
-				mu.Lock()
-				next = append(next, w.out)
-				mu.Unlock()
-			}
-			for wrong.Load() == nil {
-				i := int(at.Add(1)) - 1
-				if i >= len(level) {
-					break
-				}
-				for n := range level[i].n {
-					if bad := w.step(&level[i].states[n], uint32(firsts[i]+n), func() {
-						full()
-						w.out, _ = slabs.Get().(*slab[S])
-						w.out.n = 0
-					}); bad != nil {
-						wrong.CompareAndSwap(nil, bad)
-						break
-					}
-				}
-				slabs.Put(level[i])
-			}
-			if w.out.n > 0 {
-				full()
-			} else {
-				slabs.Put(w.out)
+			var steps []T
+			var buf []byte
+			for i := int(at.Add(1)) - 1; i < n; i = int(at.Add(1)) - 1 {
+				steps, buf = do(i, steps, buf)
 			}
 		})
 	}
 	wg.Wait()
-	return next, wrong.Load()
-}
-
-// worker is one processor's part of a level.
-type worker[S, T any] struct {
-	*machine[S, T]
-	seen  *known
-	out   *slab[S]
-	steps []T
-	buf   []byte
-}
-
-// step takes all steps from the state number at. It calls full when out is, and
-// returns a state that is wrong.
-func (w *worker[S, T]) step(s *S, at uint32, full func()) *slab[S] {
-	w.steps = w.enabled(s, w.steps[:0])
-	for i, step := range w.steps {
-		if w.out.n == slabSize {
-			full()
-		}
-		state, n := &w.out.states[w.out.n], w.out.n
-		*state = *s
-		w.do(state, step)
-		var key uint64
-		if key, w.buf = w.key(state, w.buf); !w.seen.add(key) {
-			continue
-		}
-		w.out.visits[n] = visit{at, uint8(i)}
-		w.out.n++
-		if w.wrong(state) != "" {
-			bad := new(slab[S])
-			bad.states[0], bad.visits[0] = *state, w.out.visits[n]
-			return bad
-		}
-	}
-	return nil
 }
 
 // trace walks back from the last visit to the start, and the steps forth again.

@@ -137,7 +137,7 @@ func (m *leases) may(s *leaseState, t leaseStep) bool {
 	case leaseArrive:
 		return s.asked == asksAnswer
 	case leaseElect:
-		return s.leaders < 2
+		return s.leaders < 1
 	case leaseFence:
 		return s.fenced == 0
 	case leaseRestart:
@@ -148,37 +148,19 @@ func (m *leases) may(s *leaseState, t leaseStep) bool {
 }
 
 func (m *leases) do(s *leaseState, t leaseStep) {
-	older := func(age *uint8, by uint8) { *age = min(*age+by, leaseLength+leaseDrift) }
-	tick := func(holder, leader uint8) {
-		older(&s.age, holder)
-		older(&s.askedAge, holder)
-		older(&s.waited, leader)
-		older(&s.slow, 1)
-		older(&s.fast, 1)
-		if holder == 0 {
-			s.slow = 0
-		}
-		if leader == 2 {
-			s.fast = 0
-		}
-	}
 	switch t {
 	case leaseTick:
-		tick(1, 1)
+		s.tick(1, 1)
 	case leaseSlow:
-		tick(0, 1)
+		s.tick(0, 1)
 	case leaseFast:
-		tick(1, 2)
+		s.tick(1, 2)
 	case leaseBoth:
-		tick(0, 2)
+		s.tick(0, 2)
 	case leaseSleep:
-		if m.has(ClockStops) {
-			slow := s.slow
-			tick(0, 1)
-			s.slow = min(slow+1, leaseLength)
-		} else {
-			tick(1, 1)
-		}
+		slow := s.slow
+		s.tick(1-flag(m.has(ClockStops)), 1)
+		s.slow = min(slow+1, leaseLength)
 	case leaseAsk:
 		s.asked, s.askedAge = asksRequest, 0
 	case leaseGrant:
@@ -203,14 +185,27 @@ func (m *leases) do(s *leaseState, t leaseStep) {
 	case leaseFence:
 		s.fenced = 1
 	case leaseRestart:
-		s.held, s.age = 0, 0
-		if m.has(TrustAfterRestart) {
-			s.held = 1
-		}
+		s.held, s.age = flag(m.has(TrustAfterRestart)), 0
 	case leaseNumSteps:
 	}
 	if s.fenced == 1 && s.waited >= leaseLength {
 		s.over = 1
+	}
+}
+
+// tick lets the clocks of the holder and of the leader go on by so much.
+func (s *leaseState) tick(holder, leader uint8) {
+	older := func(age *uint8, by uint8) { *age = min(*age+by, leaseLength+leaseDrift) }
+	older(&s.age, holder)
+	older(&s.askedAge, holder)
+	older(&s.waited, leader)
+	older(&s.slow, 1)
+	older(&s.fast, 1)
+	if holder == 0 {
+		s.slow = 0
+	}
+	if leader == 2 {
+		s.fast = 0
 	}
 }
 

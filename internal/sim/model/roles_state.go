@@ -41,10 +41,6 @@ type marks [MaxRegions]uint8
 
 func (m marks) covers(n marks) bool { return m[0] >= n[0] && m[1] >= n[1] && m[2] >= n[2] }
 
-func (m marks) join(n marks) marks {
-	return marks{max(m[0], n[0]), max(m[1], n[1]), max(m[2], n[2])}
-}
-
 // slots is a set of entries.
 type slots uint16
 

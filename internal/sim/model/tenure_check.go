@@ -43,7 +43,8 @@ func (m *tenures) wrongRegion(s *tenureState, r uint8) string {
 		}
 		counts := true
 		for f := s.entries[slot].epoch + 1; f <= s.count; f++ {
-			counts = counts && !(in(g.knows, f) && in(s.events[f].roles, s.entries[slot].role) && !s.events[f].at.under(slot))
+			bounds := in(g.knows, f) && in(s.events[f].roles, s.entries[slot].role)
+			counts = counts && (!bounds || s.events[f].at.under(slot))
 		}
 		if g.stranded&(1<<slot) != 0 == counts {
 			return fmt.Sprintf("listed: that r%d lists %s as stranded is %v, and should not be", r, s.name(slot+1), !counts)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"slices"
 )
 
 // tenureState is everything there is.
@@ -98,14 +99,7 @@ type tenures struct {
 
 func newTenures(cfg TenuresConfig) *tenures { return &tenures{cfg, maphash.MakeSeed()} }
 
-func (m *tenures) has(b TenuresBug) bool {
-	for _, planted := range m.Bugs {
-		if planted == b {
-			return true
-		}
-	}
-	return false
-}
+func (m *tenures) has(b TenuresBug) bool { return slices.Contains(m.Bugs, b) }
 
 func (m *tenures) machine() *machine[tenureState, TenuresStep] {
 	return &machine[tenureState, TenuresStep]{

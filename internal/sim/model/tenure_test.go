@@ -102,7 +102,7 @@ func TestTenuresBugs(t *testing.T) {
 
 // TestTenuresRandomRuns goes where walking everything can't.
 func TestTenuresRandomRuns(t *testing.T) {
-	runs := 5000
+	runs := 2000
 	if soaking() {
 		runs = 500_000
 	}
