@@ -43,7 +43,7 @@ func (m *tenures) wrongRegion(s *tenureState, r uint8) string {
 		}
 		counts := true
 		for f := s.entries[slot].epoch + 1; f <= s.count; f++ {
-			bounds := in(g.knows, f) && in(s.events[f].roles, s.entries[slot].role)
+			bounds := in(g.knows, f) && s.events[f].roles&s.rolesOf(&s.entries[slot]) != 0
 			counts = counts && (!bounds || s.events[f].at.under(slot))
 		}
 		if g.stranded&(1<<slot) != 0 == counts {

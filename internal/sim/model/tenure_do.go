@@ -383,9 +383,6 @@ func (m *tenures) open(s *tenureState, r, f uint8) {
 			e.carries |= 1 << n
 		}
 	}
-	for s.events[f].roles>>e.role&1 == 0 {
-		e.role++
-	}
 	m.write(s, r, e)
 }
 
@@ -405,7 +402,7 @@ func (m *tenures) doom(s *tenureState) {
 			for r := range uint8(m.Regions) {
 				held = held || !in(s.fenced, r) && s.regions[r].has.under(slot)
 			}
-			if e.kind != 0 && e.epoch < f && in(s.events[f].roles, e.role) && !held {
+			if e.kind != 0 && e.epoch < f && s.events[f].roles&s.rolesOf(e) != 0 && !held {
 				s.doomed |= 1 << slot
 			}
 		}
@@ -416,7 +413,7 @@ func (m *tenures) doom(s *tenureState) {
 func (m *tenures) voidedBefore(s *tenureState, slot, f uint8) bool {
 	e := &s.entries[slot]
 	for n := e.epoch + 1; n <= s.count; n++ {
-		if ev := &s.events[n]; n != f && ev.fixed && in(ev.roles, e.role) && !ev.at.under(slot) {
+		if ev := &s.events[n]; n != f && ev.fixed && ev.roles&s.rolesOf(e) != 0 && !ev.at.under(slot) {
 			return true
 		}
 	}

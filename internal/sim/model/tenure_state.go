@@ -1,7 +1,6 @@
 package model
 
 import (
-	"encoding/binary"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -94,10 +93,13 @@ const (
 // tenures is a model with its configuration.
 type tenures struct {
 	TenuresConfig
-	seed maphash.Seed
+	seed  maphash.Seed
+	names []naming
 }
 
-func newTenures(cfg TenuresConfig) *tenures { return &tenures{cfg, maphash.MakeSeed()} }
+func newTenures(cfg TenuresConfig) *tenures {
+	return &tenures{cfg, maphash.MakeSeed(), namings(cfg.Regions)}
+}
 
 func (m *tenures) has(b TenuresBug) bool { return slices.Contains(m.Bugs, b) }
 
@@ -115,7 +117,15 @@ func (m *tenures) begin() tenureState {
 	return s
 }
 
-// has reports whether b is in the mask.
+// rolesOf is what the entry belongs to: one role, or all that it opens.
+func (s *tenureState) rolesOf(e *tenureEntry) uint8 {
+	if e.kind == opened {
+		return s.events[e.epoch].begun
+	}
+	return 1 << e.role
+}
+
+// in reports whether b is in the mask.
 func in(mask, b uint8) bool { return mask&(1<<b) != 0 }
 
 // counts reports whether the entry counts where these cutoffs are known.
@@ -123,7 +133,7 @@ func (m *tenures) counts(s *tenureState, slot, knows uint8) bool {
 	e := &s.entries[slot]
 	for f := e.epoch + 1; f <= s.count; f++ {
 		ev := &s.events[f]
-		if !in(knows, f) || !in(ev.roles, e.role) {
+		if !in(knows, f) || ev.roles&s.rolesOf(e) == 0 {
 			continue
 		}
 		if !ev.at.under(slot) {
@@ -142,7 +152,7 @@ func (s *tenureState) truly(slot uint8) bool { return s.doomed&(1<<slot) == 0 &&
 func (s *tenureState) within(slot uint8) bool {
 	e := &s.entries[slot]
 	for f := e.epoch + 1; f <= s.count; f++ {
-		if ev := &s.events[f]; ev.fixed && in(ev.roles, e.role) && !ev.at.under(slot) {
+		if ev := &s.events[f]; ev.fixed && ev.roles&s.rolesOf(e) != 0 && !ev.at.under(slot) {
 			return false
 		}
 	}
@@ -231,12 +241,12 @@ func (s *tenureState) releasedBy(holder, role, epoch, at uint8) bool {
 func (s *tenureState) blocked(r uint8, e *tenureEntry) bool {
 	g := &s.regions[r]
 	for f := e.epoch + 1; f <= s.count; f++ {
-		if !in(g.sealed, f) || in(g.knows, f) || !in(s.events[f].begun, e.role) {
+		if !in(g.sealed, f) || in(g.knows, f) || s.events[f].begun&s.rolesOf(e) == 0 {
 			continue
 		}
 		later := false
 		for n := f + 1; n <= s.count; n++ {
-			later = later || in(g.knows, n) && in(s.events[n].roles, e.role)
+			later = later || in(g.knows, n) && s.events[n].roles&s.rolesOf(e) != 0
 		}
 		if !later {
 			return true
@@ -261,34 +271,126 @@ func (m *tenures) answerable(s *tenureState, r uint8) uint8 {
 	return s.entries[lowest].role
 }
 
+// key hashes all that tells states apart. All regions but the one where the item
+// begins are alike, so states that differ in their names only share a key.
 func (m *tenures) key(s *tenureState, buf []byte) (uint64, []byte) {
-	b := append(buf[:0], s.made|s.failovers<<4, s.switches|s.rejoins<<4, s.count|s.fenced<<4, s.last, flag(s.fault != ""))
-	b = binary.LittleEndian.AppendUint32(b, s.told)
-	b = binary.LittleEndian.AppendUint32(b, s.stale)
-	b = binary.LittleEndian.AppendUint32(b, s.doomed)
-	marks := func(n tenureMarks) { b = append(b, n[0]|n[1]<<4, n[2]|n[3]<<4) }
-	for r := range m.Regions {
-		for n := range tenureSeq {
-			e := &s.entries[r*tenureSeq+n]
+	key := ^uint64(0)
+	for i := range m.names {
+		w := swapping{&m.names[i], buf[:0]}
+		w.state(s, m.Regions)
+		buf = w.out
+		key = min(key, maphash.Bytes(m.seed, buf))
+	}
+	return key, buf
+}
+
+// naming gives regions, and their roles, other names.
+type naming struct{ to, from [tenureRegions]uint8 }
+
+// namings lists the ways to name n regions where the first keeps its name.
+func namings(n int) (out []naming) {
+	var add func(to [tenureRegions]uint8, next int)
+	add = func(to [tenureRegions]uint8, next int) {
+		if next == tenureRegions {
+			w := naming{to: to}
+			for old, name := range to {
+				w.from[name] = uint8(old)
+			}
+			out = append(out, w)
+			return
+		}
+		for name := 1; name < tenureRegions; name++ {
+			if next >= n && name != next || next < n && name >= n || slices.Contains(to[1:next], uint8(name)) {
+				continue
+			}
+			to[next] = uint8(name)
+			add(to, next+1)
+		}
+	}
+	add([tenureRegions]uint8{}, 1)
+	return out
+}
+
+// swapping writes a state with its regions under other names.
+type swapping struct {
+	*naming
+
+	out []byte
+}
+
+func (w *swapping) put(b ...uint8) { w.out = append(w.out, b...) }
+
+func (w *swapping) version(v uint8) uint8 {
+	if v == initially {
+		return initially
+	}
+	return w.to[(v-1)/tenureSeq]*tenureSeq + (v-1)%tenureSeq + 1
+}
+
+func (w *swapping) optional(r uint8) uint8 {
+	if r == 0 {
+		return 0
+	}
+	return w.to[r-1] + 1
+}
+
+func (w *swapping) mask(n uint8) (out uint8) {
+	for name, old := range w.from {
+		out |= n >> old & 1 << name
+	}
+	return out
+}
+
+func (w *swapping) slots(n uint32) {
+	const one = 1<<tenureSeq - 1
+	var out uint32
+	for name, old := range w.from {
+		out |= n >> (uint32(old) * tenureSeq) & one << (name * tenureSeq)
+	}
+	w.put(uint8(out), uint8(out>>8), uint8(out>>16))
+}
+
+func (w *swapping) marks(n tenureMarks) {
+	w.put(n[w.from[0]]|n[w.from[1]]<<4, n[w.from[2]]|n[w.from[3]]<<4)
+}
+
+func (w *swapping) grant(g tenureGrant) {
+	if g.by == 0 {
+		w.put(0)
+		return
+	}
+	w.put(g.by|g.under<<4, w.to[g.to])
+}
+
+func (w *swapping) state(s *tenureState, regions int) {
+	w.put(s.made|s.failovers<<4, s.switches|s.rejoins<<4, s.count|w.mask(s.fenced)<<4, w.version(s.last), flag(s.fault != ""))
+	w.slots(s.told)
+	w.slots(s.stale)
+	w.slots(s.doomed)
+	for name := range regions {
+		old := w.from[name]
+		for n := range uint8(tenureSeq) {
+			e := &s.entries[old*tenureSeq+n]
 			if e.kind == 0 {
-				b = append(b, 0)
+				w.put(0)
 				break
 			}
-			b = append(b, e.kind|e.role<<3|e.home<<5, e.epoch|e.base<<3, e.carries, e.seals)
-			marks(e.context)
+			w.put(e.kind|w.to[e.role]<<3|w.to[e.home]<<5, e.epoch, w.version(e.base), e.carries, e.seals)
+			w.marks(e.context)
 		}
-		g, ro := &s.regions[r], &s.roles[r]
-		marks(g.has)
-		b = binary.LittleEndian.AppendUint32(b, g.stranded)
-		b = append(b, g.item|flag(g.out)<<7, g.knows, g.sealed,
-			g.given.by|g.given.to<<3|g.given.under<<5, g.held.by|g.held.under<<3, ro.holder|ro.epoch<<2|ro.next<<5, ro.nextEpoch)
+		g, ro := &s.regions[old], &s.roles[old]
+		w.marks(g.has)
+		w.slots(g.stranded)
+		w.put(w.version(g.item)|flag(g.out)<<7, g.knows, g.sealed)
+		w.grant(g.given)
+		w.grant(g.held)
+		w.put(w.to[ro.holder]|ro.epoch<<2, w.optional(ro.next)|ro.nextEpoch<<3)
 	}
 	for f := uint8(2); f <= s.count; f++ {
 		ev := &s.events[f]
-		b = append(b, ev.kind|ev.to<<2|flag(ev.fixed)<<4, ev.roles|ev.begun<<4, ev.sealed, ev.with)
-		marks(ev.at)
+		w.put(ev.kind|w.to[ev.to]<<2|flag(ev.fixed)<<4, w.mask(ev.roles)|w.mask(ev.begun)<<4, w.mask(ev.sealed), ev.with)
+		w.marks(ev.at)
 	}
-	return maphash.Bytes(m.seed, b), b
 }
 
 func (s *tenureState) name(v uint8) string {

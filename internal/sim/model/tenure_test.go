@@ -27,6 +27,7 @@ func TestTenures(t *testing.T) {
 		{"births, and a region comes back", true, false, TenuresConfig{Regions: 3, Writes: 2, Failovers: 2, Births: true, Rejoins: 1}},
 		{"homes and a switch", true, false, TenuresConfig{Regions: 3, Writes: 2, Failovers: 1, Switches: 1, Handoffs: true, Rejoins: 1}},
 		{"births and a switch", true, false, TenuresConfig{Regions: 3, Writes: 2, Failovers: 1, Switches: 1, Births: true}},
+		{"births with four regions, once", true, false, TenuresConfig{Regions: 4, Writes: 2, Failovers: 1, Births: true}},
 		{"births with four regions", true, true, TenuresConfig{Regions: 4, Writes: 2, Failovers: 2, Births: true}},
 		{"homes with four regions", true, true, TenuresConfig{Regions: 4, Writes: 2, Failovers: 2, Handoffs: true}},
 	}
@@ -139,6 +140,22 @@ func TestTenuresConfig(t *testing.T) {
 	} {
 		if _, err := CheckTenures(cfg); !errors.Is(err, ErrTenures) {
 			t.Errorf("%+v: got %v, want ErrTenures", cfg, err)
+		}
+	}
+}
+
+func TestNamings(t *testing.T) {
+	for n, want := range []int{2: 1, 3: 2, 4: 6} {
+		got := namings(n)
+		if n > 1 && len(got) != want {
+			t.Errorf("%d ways to name %d regions, want %d", len(got), n, want)
+		}
+		for _, w := range got {
+			for old, name := range w.to {
+				if w.from[name] != uint8(old) || (old == 0 || old >= n) && int(name) != old {
+					t.Errorf("%d regions: %v", n, w)
+				}
+			}
 		}
 	}
 }
