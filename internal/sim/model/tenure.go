@@ -67,6 +67,7 @@ const (
 	CoverSome      TenuresBug = "cover-some"       // a cutoff need not cover what a live region had
 	FixBesideLive  TenuresBug = "fix-beside-live"  // nor need that region have sealed
 	BoundOneTenure TenuresBug = "bound-one-tenure" // a cutoff bounds the tenure before it only
+	CarryOwnRoles  TenuresBug = "carry-own-roles"  // the entry that opens a tenure carries the cutoffs of its roles only
 	CarryNoSeals   TenuresBug = "carry-no-seals"   // the entry that opens a tenure does not name the failovers that are under way
 	OldGrantBears  TenuresBug = "old-grant-bears"  // a grant of an arbiter whose tenure was sealed still gives birth
 	RejoinEarly    TenuresBug = "rejoin-early"     // a fenced region has a lease again before it knows all cutoffs
@@ -80,7 +81,7 @@ const (
 // TenuresBugs lists the planted bugs.
 func TenuresBugs() []TenuresBug {
 	return []TenuresBug{
-		SealOne, KeepSeals, CoverSome, FixBesideLive, BoundOneTenure, CarryNoSeals, OldGrantBears, RejoinEarly, OpenUnreleased,
+		SealOne, KeepSeals, CoverSome, FixBesideLive, BoundOneTenure, CarryOwnRoles, CarryNoSeals, OldGrantBears, RejoinEarly, OpenUnreleased,
 		WriteReleased, BearUnopened, PullUnlearned, ReleaseForgets,
 	}
 }

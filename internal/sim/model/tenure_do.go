@@ -367,20 +367,22 @@ func (m *tenures) fix(s *tenureState, r, f uint8) {
 	for s.last != initially && !s.truly(s.last-1) {
 		s.last = s.entries[s.last-1].base
 	}
-	m.learn(s, r, 1<<f)
+	m.learn(s, r, s.fixed())
 	m.open(s, r, f)
 }
 
 // open begins the tenures of a failover with an entry that carries its cutoff, and
-// those of earlier failovers of its roles that are known here ★.
+// those of all other failovers of the set, whose roles they may be about ★.
 func (m *tenures) open(s *tenureState, r, f uint8) {
-	e := tenureEntry{kind: opened, epoch: f}
+	e := tenureEntry{kind: opened, epoch: f, carries: s.regions[r].knows}
 	if !m.has(CarryNoSeals) {
 		e.seals = s.events[f].with
 	}
-	for n := uint8(2); n <= s.count; n++ {
-		if in(s.regions[r].knows, n) && s.events[n].roles&s.events[f].roles != 0 {
-			e.carries |= 1 << n
+	if m.has(CarryOwnRoles) {
+		for n := uint8(2); n <= s.count; n++ {
+			if s.events[n].roles&s.events[f].roles == 0 {
+				e.carries &^= 1 << n
+			}
 		}
 	}
 	m.write(s, r, e)

@@ -3,6 +3,7 @@ package model
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -38,7 +39,7 @@ func TestTenures(t *testing.T) {
 			}
 			test.cfg.MaxStates = 25_000_000
 			if test.partial {
-				test.cfg.MaxStates = 10_000_000
+				test.cfg.MaxStates = 5_000_000
 			}
 			res, err := CheckTenures(test.cfg)
 			if err != nil {
@@ -69,6 +70,7 @@ func TestTenuresBugs(t *testing.T) {
 		CoverSome:      {homes, "stranded", false},
 		FixBesideLive:  {homes, "stranded", false},
 		BoundOneTenure: {homes, "listed", false},
+		CarryOwnRoles:  {four, "diverged", true},
 		CarryNoSeals:   {births, "diverged", true},
 		OldGrantBears:  {births, "stale", false},
 		RejoinEarly:    {back, "stranded", false},
@@ -88,6 +90,9 @@ func TestTenuresBugs(t *testing.T) {
 				t.Skip("it shows late; ANTIPODE_SOAK=1 looks for it")
 			}
 			test.cfg.Bugs = []TenuresBug{bug}
+			if bug == CarryOwnRoles {
+				t.Skip("too late for a walk; TestTenuresLate goes there directly")
+			}
 			test.cfg.MaxStates = 12_000_000
 			res, err := CheckTenures(test.cfg)
 			if err != nil {
@@ -98,6 +103,48 @@ func TestTenuresBugs(t *testing.T) {
 				t.Errorf("got %q, want it %s", res.Violation, test.want)
 			}
 		})
+	}
+}
+
+// TestTenuresLate goes to what a walk found after six million states: a fenced
+// region hears of one failover by its successor's first entry, and of the other,
+// of another role, not at all.
+func TestTenuresLate(t *testing.T) {
+	steps := []TenuresStep{
+		{tenGrant, 0, 1, 0},
+		{tenFence, 0, 2, 0},
+		{tenBear, 1, 0, 0},
+		{tenFence, 1, 3, 0},
+		{tenSeal, 2, 2, 0},
+		{tenSeal, 2, 3, 0},
+		{tenSeal, 3, 2, 0},
+		{tenSeal, 3, 3, 0},
+		{tenFix, 3, 3, 0},
+		{tenFix, 2, 2, 0},
+		{tenDeliver, 0, 2, 1},
+		{tenDeliver, 1, 2, 1},
+		{tenGrant, 2, 2, 0},
+		{tenBear, 2, 0, 0},
+		{tenDeliver, 0, 2, 2},
+		{tenDeliver, 0, 1, 1},
+		{tenDeliver, 1, 2, 2},
+	}
+	for _, bugs := range [][]TenuresBug{nil, {CarryOwnRoles}} {
+		m := newTenures(TenuresConfig{Regions: 4, Writes: 2, Failovers: 2, Births: true, Bugs: bugs})
+		s := m.begin()
+		wrong := ""
+		for _, step := range steps {
+			if !slices.Contains(m.enabled(&s, nil), step) {
+				t.Fatalf("%v: %v can't be done", bugs, step)
+			}
+			m.do(&s, step)
+			if wrong = m.wrong(&s); wrong != "" {
+				break
+			}
+		}
+		if strings.HasPrefix(wrong, "diverged") != (bugs != nil) {
+			t.Errorf("%v: %q", bugs, wrong)
+		}
 	}
 }
 
