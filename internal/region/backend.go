@@ -71,6 +71,7 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 	if err := r.clock.Check(); err != nil {
 		st.Clock.Refuses = err.Error()
 	}
+	st.Clock.SkewMS = time.Duration(r.skew.Load()).Milliseconds()
 	st.Clock.OffsetMS, st.Clock.UncertaintyMS = r.clockOffset()
 	st.Store.DiskBytes = r.store.DiskBytes()
 	d := r.data.Load()
@@ -353,6 +354,16 @@ func (r *Region) HealLink(peer antipode.Region) error { return told(r.mesh.Heal(
 // DelayLink sets how long what is sent to a peer takes.
 func (r *Region) DelayLink(peer antipode.Region, oneWay time.Duration) error {
 	return told(r.mesh.SetDelay(peer, oneWay, 0))
+}
+
+// SkewClock sets the region's wall clock wrong, where its links are emulated too.
+func (r *Region) SkewClock(offset time.Duration) error {
+	if r.cfg.WAN == "" {
+		return fmt.Errorf("%w: %w: only a region that was started with --wan pretends that its clock is wrong", operator.ErrConflict, link.ErrNotEmulated)
+	}
+	r.skew.Store(int64(offset))
+	r.log.Warn("wall clock is set wrong on request", "ahead", offset)
+	return nil
 }
 
 var errWitnessKeys = fmt.Errorf("%w: a witness serves no clients and has no access keys; ask a region that stores data", operator.ErrConflict)

@@ -59,6 +59,7 @@ type Region struct {
 	keys   *access.Keyring // nil for a witness
 	tls    *tls.Config
 
+	skew   atomic.Int64           // nanoseconds that wall is ahead of the machine's clock
 	data   atomic.Pointer[data]   // once the journal has an author; never for a witness
 	reason atomic.Pointer[string] // why it is not ready
 
@@ -212,7 +213,7 @@ func (r *Region) openClock() error {
 	if err != nil {
 		return err
 	}
-	r.clock, err = hlc.New(hlc.Config{Wall: r.cfg.Now, Ceiling: ceiling, Persist: r.meta.setCeiling})
+	r.clock, err = hlc.New(hlc.Config{Wall: r.wall, Ceiling: ceiling, Persist: r.meta.setCeiling})
 	if err != nil {
 		return err
 	}
@@ -225,6 +226,18 @@ func (r *Region) openClock() error {
 		}
 	})
 	return nil
+}
+
+// wall reads the region's wall clock: the machine's, or one that a drill set
+// wrong. It is for stamps, signatures and what else says when something was;
+// timeouts and leases go by the machine's clock, as a clock that is set wrong
+// does not change how fast time passes.
+func (r *Region) wall() time.Time {
+	now := r.cfg.Now()
+	if skew := r.skew.Load(); skew != 0 {
+		return now.Add(time.Duration(skew))
+	}
+	return now
 }
 
 // every waits for the time to pass and reports whether the region still lives.
@@ -245,7 +258,7 @@ func (r *Region) openLinks() error {
 	cfg := link.Config{
 		Self: r.cfg.Name, Listen: r.spec.Addresses.Link, Peers: make(map[antipode.Region]string),
 		Emulation: emulation, Tokens: r.tokens, OnJoin: r.onJoin, Now: r.cfg.Now, Logger: r.log,
-		Stamp: func() antipode.Stamp { return antipode.MakeStamp(r.cfg.Now().UnixMilli(), 0) },
+		Stamp: func() antipode.Stamp { return antipode.MakeStamp(r.wall().UnixMilli(), 0) },
 		Observe: func(peer antipode.Region, rtt time.Duration, stamp antipode.Stamp) {
 			if stamp != 0 {
 				r.clock.Observe(peer, stamp.Time(), rtt+time.Millisecond) // stamps are whole milliseconds

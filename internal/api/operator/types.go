@@ -81,6 +81,7 @@ type ClockStatus struct {
 	OffsetMS      float64 `json:"offset_ms"`      // positive when ahead of the peers
 	UncertaintyMS float64 `json:"uncertainty_ms"` // either way
 	Refuses       string  `json:"refuses,omitempty"`
+	SkewMS        int64   `json:"skew_ms,omitempty"` // emulated: what SkewClock set
 }
 
 // StoreStatus is what is on a region's disk.
