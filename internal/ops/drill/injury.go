@@ -125,9 +125,12 @@ func (r *run) cut(ctx context.Context, others []int, way operator.Direction) err
 const (
 	slowSlice = 50 * time.Millisecond
 	slowStop  = 40 * time.Millisecond // of each slice
-	flapCut   = 1500 * time.Millisecond
 	flapWhole = 1500 * time.Millisecond
 )
+
+// flapCuts are how long a flapping link is cut, in turn: less than what a link
+// bears in silence, and more.
+func flapCuts() []time.Duration { return []time.Duration{time.Second, 4 * time.Second} }
 
 func (r *run) slow(ctx context.Context, pid int) {
 	for {
@@ -143,7 +146,7 @@ func (r *run) slow(ctx context.Context, pid int) {
 // flap heals and cuts a link that is cut when it begins.
 func (r *run) flap(ctx context.Context) {
 	self, peer := &r.cfg.Sites[r.target], &r.cfg.Sites[r.peer]
-	for r.wait(ctx, flapCut) {
+	for n := 0; r.wait(ctx, flapCuts()[n%len(flapCuts())]); n++ {
 		err := errors.Join(self.Operator.HealLink(ctx, peer.Name), peer.Operator.HealLink(ctx, self.Name))
 		r.event(EventFault, "the link is whole%s", failedToo(err))
 		if !r.wait(ctx, flapWhole) {
