@@ -8,16 +8,20 @@
 #   ONLY="postgres redis" …     some of them
 #
 # Environment: CLIENTS=64 VALUE=256 KEYS=100000 SECONDS_EACH=20 WARMUP=3 ROUNDS=3 WORK=bin (a folder on
-# the disk to measure) WAN=geo TABLE=carts REGION=oregon PORT=17900 ONLY="antipode postgres redis"
+# the disk to measure) WAN=off TABLE=carts REGION=oregon PORT=17900
+# ONLY="antipode postgres postgres_replica redis"
 #
 # PostgreSQL's load comes from pgbench and Redis's from redis-benchmark, each the leanest client there is
-# for it. antipode's comes from `antipode bench`, signatures included. All share the machine with their servers.
+# for it. antipode's comes from `antipode bench`, signatures included. All share the machine with their servers,
+# and none does in its load what the others don't: antipode's links emulate no distance, because the other
+# copies are on loopback too (WAN=geo does emulate it), and its bench does not follow writes to the other region.
+# Every store starts with all keys in place.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 CLIENTS=${CLIENTS:-64} VALUE=${VALUE:-256} KEYS=${KEYS:-100000} SECONDS_EACH=${SECONDS_EACH:-20} WARMUP=${WARMUP:-3}
-ROUNDS=${ROUNDS:-3} WAN=${WAN:-geo} TABLE=${TABLE:-carts} REGION=${REGION:-oregon} PORT=${PORT:-17900}
-ONLY=${ONLY:-antipode postgres redis}
+ROUNDS=${ROUNDS:-3} WAN=${WAN:-off} TABLE=${TABLE:-carts} REGION=${REGION:-oregon} PORT=${PORT:-17900}
+ONLY=${ONLY:-antipode postgres postgres_replica redis}
 PGBIN=${PGBIN:-/usr/lib/postgresql/15/bin}
 
 mkdir -p "${WORK:=bin}"
@@ -59,7 +63,27 @@ as_db() {
   if [ "$(id -u)" != 0 ]; then "$@"; else runuser -u "$db_user" -- "$@"; fi
 }
 
-run_postgres() {
+# Without a second copy, as most know it; and with one, which is what the others do.
+run_postgres() { postgres postgres; }
+run_postgres_replica() { postgres postgres_replica; }
+
+# Starts the server whose data is in $data/$1.
+start_postgres() {
+  (cd "$data" && as_db "$PGBIN/pg_ctl" -D "$data/$1" -l "$data/$1.log" -w start) >"$WORK/pg_ctl.log" 2>&1 || { cat "$WORK/pg_ctl.log" "$data/$1.log" >&2; return 1; }
+  pids+=("$(head -1 "$data/$1/postmaster.pid")")
+}
+
+streaming() { [ "$("${psql[@]}" -c 'select state from pg_stat_replication')" = streaming ]; }
+
+# A copy that streams what the server at port $port writes, and makes it durable, without being waited for.
+start_standby() {
+  (cd "$data" && as_db "$PGBIN/pg_basebackup" -h "$data" -p "$port" -U bench -D "$data/standby" -R -X stream -c fast)
+  echo "port = $((PORT + 4))" >>"$data/standby/postgresql.conf"
+  start_postgres standby
+  until_ok streaming
+}
+
+postgres() {
   [ -x "$PGBIN/postgres" ] || { say "compare: no PostgreSQL in $PGBIN, skipped (apt-get install postgresql-15)"; return 0; }
   local data=$WORK/postgres port=$((PORT + 1)) db_user=postgres psql rows
   id "$db_user" >/dev/null 2>&1 || db_user=nobody
@@ -82,22 +106,23 @@ fsync = on
 max_wal_size = 8GB
 checkpoint_timeout = 30min
 CONF
-  (cd "$data" && as_db "$PGBIN/pg_ctl" -D "$data/db" -l "$data/log" -w start) >"$WORK/pg_ctl.log" 2>&1 || { cat "$WORK/pg_ctl.log" >&2; return 1; }
-  pids+=("$(head -1 "$data/db/postmaster.pid")")
+  start_postgres db
   psql=("$PGBIN/psql" -h "$data" -p "$port" -U bench -d postgres -qAtX)
   "${psql[@]}" -c "create table kv (id bigint primary key, v text not null)" \
     -c "insert into kv select i, repeat('x', $VALUE) from generate_series(1, $KEYS) i" -c checkpoint
+  if [ "$1" = postgres_replica ]; then start_standby; fi
   cat >"$data/upsert.sql" <<SQL
 \\set id random(1, $KEYS)
 insert into kv values (:id, lpad(:id::text, $VALUE, 'x')) on conflict (id) do update set v = excluded.v;
 SQL
   local load=("$PGBIN/pgbench" -h 127.0.0.1 -p "$port" -U bench -n -M prepared -c "$CLIENTS" -j 2 -f "$data/upsert.sql")
   "${load[@]}" -T "$WARMUP" postgres >/dev/null 2>&1
-  rows=$(cd "$data" && rm -f "$WORK"/pg.* && "${load[@]}" -T "$SECONDS_EACH" -l --log-prefix="$WORK/pg" postgres 2>/dev/null |
+  # Latencies are of one transaction in ten, so that writing them down costs the client next to nothing.
+  rows=$(cd "$data" && rm -f "$WORK"/pg.* && "${load[@]}" -T "$SECONDS_EACH" -l --sampling-rate=0.1 --log-prefix="$WORK/pg" postgres 2>/dev/null |
     awk '/^tps =/ { print $3 }')
   # The third column of the log is the latency in microseconds.
   # shellcheck disable=SC2046
-  result postgres "$rows" $(cat "$WORK"/pg.* | awk '{ print $3 / 1000 }' | sort -n | quantiles)
+  result "$1" "$rows" $(cat "$WORK"/pg.* | awk '{ print $3 / 1000 }' | sort -n | quantiles)
   rm -f "$WORK"/pg.*
   stop_all
 }
@@ -125,6 +150,9 @@ run_redis() {
   done
   until_ok sh -c "redis-cli -p $((port + 1)) info replication | grep -q master_link_status:up"
   local load=(redis-benchmark -h 127.0.0.1 -p "$port" -c "$CLIENTS" -d "$VALUE" -r "$KEYS" -t set --csv)
+  # All keys, named as redis-benchmark names them.
+  awk -v n="$KEYS" -v v="$(printf "%${VALUE}s" | tr ' ' x)" 'BEGIN { for (i = 0; i < n; i++) printf "SET key:%012d %s\r\n", i, v }' |
+    redis-cli -p "$port" --pipe >/dev/null
   # redis-benchmark takes a number of requests, not a time: the warm-up says how many make the time.
   local warm rate
   warm=$("${load[@]}" -n 50000 | tail -1 | cut -d, -f2 | tr -d '"')
@@ -145,7 +173,7 @@ run_antipode() {
   pids+=($!)
   bin/antipode status --data "$data" --wait 30s >/dev/null || { cat "$WORK/antipode.log" >&2; return 1; }
   out=$(bin/antipode bench --data "$data" --region "$REGION" --table "$TABLE" --workload write --clients "$CLIENTS" \
-    --item-bytes "$VALUE" --keys "$KEYS" --warmup "${WARMUP}s" --duration "${SECONDS_EACH}s" -o json)
+    --item-bytes "$VALUE" --keys "$KEYS" --fill --lag-samples 0 --warmup "${WARMUP}s" --duration "${SECONDS_EACH}s" -o json)
   printf '%s\n' "$out" >>"$WORK/antipode.json"
   # shellcheck disable=SC2046
   result antipode $(printf '%s' "$out" | python3 -c '
@@ -169,12 +197,12 @@ done
 sort -k1,1 -k2,2n "$WORK/results" | awk '
   { n[$1]++; for (i = 2; i <= 5; i++) v[$1, n[$1], i] = $i; if (!($1 in at)) { at[$1] = ++names; name[names] = $1 } }
   END {
-    printf "%-10s %14s %10s %10s %10s %16s\n", "", "writes/s", "p50 ms", "p99 ms", "p99.9 ms", "antipode is"
+    printf "%-16s %14s %10s %10s %10s %16s\n", "", "writes/s", "p50 ms", "p99 ms", "p99.9 ms", "antipode is"
     for (k = 1; k <= names; k++) { s = name[k]; m[s] = int((n[s] + 1) / 2) }
     for (k = 1; k <= names; k++) {
       s = name[k]; ops = v[s, m[s], 2]
       ratio = ("antipode" in at) && ops > 0 ? sprintf("%.2f x", v["antipode", m["antipode"], 2] / ops) : "-"
-      printf "%-10s %14d %10.2f %10.2f %10.2f %16s\n", s, ops, v[s, m[s], 3], v[s, m[s], 4], v[s, m[s], 5], ratio
+      printf "%-16s %14d %10.2f %10.2f %10.2f %16s\n", s, ops, v[s, m[s], 3], v[s, m[s], 4], v[s, m[s], 5], ratio
     }
     if ("redis" in at) print "(redis-benchmark gives no p99.9: that column is its maximum)"
   }'

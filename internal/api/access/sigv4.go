@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -57,6 +58,7 @@ type Request struct {
 type Verifier struct {
 	cfg     VerifierConfig
 	scratch sync.Pool // *[]byte
+	last    atomic.Pointer[sentDate]
 
 	mu      sync.RWMutex
 	signers map[signerID]*sync.Pool // of hash.Hash, keyed with the signing key
@@ -84,15 +86,16 @@ func (v *Verifier) Verify(r *Request) (Key, error) {
 	if !strings.HasPrefix(text, "AWS4-") {
 		return Key{}, refuse(ErrMissing, "Request is missing Authentication Token")
 	}
-	date := string(r.Header.Peek("X-Amz-Date"))
-	if date == "" {
-		date = string(r.Header.Peek("Date"))
+	sent := r.Header.Peek("X-Amz-Date")
+	if len(sent) == 0 {
+		sent = r.Header.Peek("Date")
 	}
-	a, err := parseAuthorization(text, date != "")
+	a, err := parseAuthorization(text, len(sent) > 0)
 	if err != nil {
 		return Key{}, err
 	}
-	if date, err = v.checkDate(date); err != nil {
+	date, err := v.checkDate(sent)
+	if err != nil {
 		return Key{}, err
 	}
 	if err := v.checkSigned(r, a); err != nil {
@@ -139,6 +142,13 @@ func parseAuthorization(text string, dated bool) (authorization, error) {
 			a.signature = value
 		}
 	}
+	if dated && a.credential != "" && a.signature != "" && a.signedHeaders != "" {
+		return a, nil
+	}
+	return a, refuse(ErrIncomplete, a.missing(dated)+"Authorization="+text)
+}
+
+func (a *authorization) missing(dated bool) string {
 	var missing strings.Builder
 	for _, p := range [...]struct{ name, value string }{
 		{"Credential", a.credential}, {"Signature", a.signature}, {"SignedHeaders", a.signedHeaders},
@@ -150,22 +160,40 @@ func parseAuthorization(text string, dated bool) (authorization, error) {
 	if !dated {
 		missing.WriteString("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. ")
 	}
-	if missing.Len() > 0 {
-		return a, refuse(ErrIncomplete, missing.String()+"Authorization="+text)
-	}
-	return a, nil
+	return missing.String()
 }
 
-// checkDate returns the request's time in ISO 8601 basic form.
-func (v *Verifier) checkDate(text string) (string, error) {
-	t, err := time.Parse(isoBasic, text)
-	if err != nil {
-		if t, err = time.Parse(time.RFC1123, text); err != nil {
-			return "", refuse(ErrIncomplete, fmt.Sprintf(
-				"Date must be in ISO-8601 'basic format'. Got '%s'. See http://en.wikipedia.org/wiki/ISO_8601", text))
-		}
-		text = t.UTC().Format(isoBasic)
+// sentDate is a request's time.
+type sentDate struct {
+	sent  string // as the request had it
+	time  time.Time
+	basic string // in ISO 8601 basic form
+}
+
+func parseDate(sent string) (*sentDate, error) {
+	t, err := time.Parse(isoBasic, sent)
+	if err == nil {
+		return &sentDate{sent, t, sent}, nil
 	}
+	if t, err = time.Parse(time.RFC1123, sent); err != nil {
+		return nil, refuse(ErrIncomplete, fmt.Sprintf(
+			"Date must be in ISO-8601 'basic format'. Got '%s'. See http://en.wikipedia.org/wiki/ISO_8601", sent))
+	}
+	return &sentDate{sent, t, t.UTC().Format(isoBasic)}, nil
+}
+
+// checkDate returns the request's time in ISO 8601 basic form. Requests of one
+// second have the same, so the last one is kept.
+func (v *Verifier) checkDate(sent []byte) (string, error) {
+	d := v.last.Load()
+	if d == nil || d.sent != string(sent) {
+		var err error
+		if d, err = parseDate(string(sent)); err != nil {
+			return "", err
+		}
+		v.last.Store(d)
+	}
+	t, text := d.time, d.basic
 	now, skew := v.cfg.Now().UTC(), v.cfg.MaxSkew
 	minutes := int(skew / time.Minute)
 	if oldest := now.Add(-skew); t.Before(oldest) {
@@ -228,6 +256,14 @@ func (v *Verifier) checkScope(a authorization, date string) (credential, error) 
 		return c, refuse(ErrIncomplete, fmt.Sprintf(
 			"Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '%s'", a.credential))
 	}
+	if slices.Contains(v.cfg.Regions, c.region) && c.service == v.cfg.Service && end == terminator && c.date == date[:8] {
+		return c, nil
+	}
+	return c, refuse(ErrSignature, v.wrongScope(c, end, date))
+}
+
+// wrongScope says all that is wrong with a credential's scope.
+func (v *Verifier) wrongScope(c credential, end, date string) string {
 	var wrong strings.Builder
 	if !slices.Contains(v.cfg.Regions, c.region) {
 		fmt.Fprintf(&wrong, "Credential should be scoped to a valid region. Here that is '%s', not '%s'. ",
@@ -243,10 +279,7 @@ func (v *Verifier) checkScope(a authorization, date string) (credential, error) 
 		fmt.Fprintf(&wrong, "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "+
 			"'%s' != '%s', from '%s'. ", c.date, date[:8], date)
 	}
-	if wrong.Len() > 0 {
-		return c, refuse(ErrSignature, wrong.String())
-	}
-	return c, nil
+	return wrong.String()
 }
 
 func (v *Verifier) matches(r *Request, a authorization, c credential, key Key, date string) bool {

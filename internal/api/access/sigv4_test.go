@@ -249,3 +249,32 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	}
 }
+
+// TestVerifyKeepsDates: a date that was read before is still compared with the
+// clock each time, and is no other request's.
+func TestVerifyKeepsDates(t *testing.T) {
+	f := newFixture(t)
+	const url = "http://127.0.0.1:7100/"
+	r := f.sign(t, url, "{}", "oregon", "dynamodb", f.key)
+	other := f.sign(t, url, "{}", "oregon", "dynamodb", f.key)
+	other.Header.Set("X-Amz-Date", other.Header.Get("X-Amz-Date")[:13]+"01Z")
+	for range 2 {
+		if _, err := f.v.Verify(request(r)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.v.Verify(request(other)); !errors.Is(err, ErrSignature) {
+			t.Errorf("a date that was not signed: %v; want %v", err, ErrSignature)
+		}
+	}
+	if _, err := f.v.Verify(request(r)); err != nil {
+		t.Fatal(err)
+	}
+	f.c.add(16 * time.Minute)
+	if _, err := f.v.Verify(request(r)); !errors.Is(err, ErrSignature) {
+		t.Errorf("16 minutes later: %v; want %v", err, ErrSignature)
+	}
+}
+
+func request(r *http.Request) *Request {
+	return &Request{Method: []byte(r.Method), Path: []byte(r.URL.EscapedPath()), Header: header(r), BodyHash: sha256.Sum256([]byte("{}"))}
+}

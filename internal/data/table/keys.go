@@ -131,8 +131,10 @@ func keyed(prefix byte, id antipode.TableID, key []byte) []byte {
 }
 
 func historyPrefix(id antipode.TableID, key []byte) []byte {
-	b := binary.AppendUvarint(tablePrefix(prefixHistory, id), uint64(len(key)))
-	return append(b, key...)
+	const dot = 48 // room for what follows in most history keys
+	b := make([]byte, 0, 1+4+binary.MaxVarintLen32+len(key)+dot)
+	b = binary.BigEndian.AppendUint32(append(b, prefixHistory), uint32(id))
+	return append(binary.AppendUvarint(b, uint64(len(key))), key...)
 }
 
 func historyKey(id antipode.TableID, key []byte, d antipode.Dot) []byte {

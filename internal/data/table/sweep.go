@@ -54,8 +54,8 @@ func (g *sweeper) reached(s antipode.Shard, o antipode.Origin, seq uint64) {
 	g.swept[s] = g.swept[s].With(o, seq)
 }
 
-// sweepBatch is how many entries one step looks at, so that a shard is never
-// held for long.
+// sweepBatch is how many entries one step takes on, so that a shard is never
+// held for long, and a sweep that is stopped goes on from near there.
 const sweepBatch = 512
 
 // Sweep lets go of what nobody needs any more: tombstones that are stable,
@@ -90,48 +90,105 @@ func (ts *Tables) Sweep(ctx context.Context) error {
 
 // sweepOrigin drops the tombstones among an origin's entries that became stable.
 func (ts *Tables) sweepOrigin(ctx context.Context, sh *journal.Shard, o antipode.Origin, done, upto uint64, stable antipode.Frontier) error {
+	look := candidates{ts: ts, collides: make(map[antipode.TableID]bool)}
 	for done < upto {
-		entries, err := ts.stableEntries(sh.ID(), o, done, upto)
-		if err != nil || len(entries) == 0 {
+		places, last, err := look.among(sh.ID(), o, done, upto)
+		if err != nil || last == done {
 			return err
 		}
-		for _, e := range entries {
+		for _, c := range places {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := ts.dropTombstone(sh, e, stable); err != nil {
+			if err := ts.dropTombstone(sh, c, stable); err != nil {
 				return err
 			}
-			done = e.Dot.Seq
 		}
+		done = last
 		ts.gc.reached(sh.ID(), o, done)
 	}
 	return nil
 }
 
-func (ts *Tables) stableEntries(id antipode.Shard, o antipode.Origin, done, upto uint64) ([]*journal.Entry, error) {
-	var entries []*journal.Entry
-	var names journal.Origins
-	var bad error
-	err := ts.cfg.Journal.Read(id, o, done, upto, func(_ uint64, raw []byte) bool {
-		e, err := names.Decode(bytes.Clone(raw))
-		if err != nil {
-			bad = err
-			return false
-		}
-		entries = append(entries, e)
-		return len(entries) < sweepBatch
-	})
-	return entries, errors.Join(err, bad)
+// candidates finds the items among stable entries that may be droppable. Most
+// writes are neither deletes nor beside one: they are passed over without a look
+// at their items.
+type candidates struct {
+	ts       *Tables
+	collides map[antipode.TableID]bool // whether a table has collisions on record
+	names    journal.Origins
 }
 
-func (ts *Tables) dropTombstone(sh *journal.Shard, e *journal.Entry, stable antipode.Frontier) error {
-	t, ok := ts.cfg.Catalog().TableByID(e.Mutation.Table)
-	if !ok || !e.Mutation.Delete && t.Writes != antipode.WriteLocal {
-		return nil
+// candidate is an item that may be droppable.
+type candidate struct {
+	table *TableRef
+	place place
+}
+
+// among looks at the next entries of an origin, and returns the last one's sequence.
+func (c *candidates) among(id antipode.Shard, o antipode.Origin, done, upto uint64) (found []candidate, last uint64, err error) {
+	last = done
+	var bad error
+	err = c.ts.cfg.Journal.Read(id, o, done, upto, func(seq uint64, raw []byte) bool {
+		var e *journal.Entry
+		if e, bad = c.names.Decode(raw); bad != nil {
+			return false
+		}
+		t, ok := c.ts.cfg.Catalog().TableByID(e.Mutation.Table)
+		if ok {
+			if ok, bad = c.droppable(t, e); bad != nil {
+				return false
+			}
+		}
+		if ok {
+			found = append(found, candidate{t, locateEncoded(t, e.Mutation.Key)})
+		}
+		last = seq
+		return len(found) < sweepBatch && last < done+16*sweepBatch
+	})
+	return found, last, errors.Join(err, bad)
+}
+
+// droppable reports whether the entry, which is stable, can be the last one that
+// kept an item from being dropped: a delete, or a write beside one. Of those that
+// stood beside each other the key's mark has been there since the second of them
+// was applied here, and so before both were stable.
+func (c *candidates) droppable(t *TableRef, e *journal.Entry) (bool, error) {
+	if e.Mutation.Delete || t.Writes != antipode.WriteLocal {
+		return e.Mutation.Delete, nil
 	}
+	some, ok := c.collides[t.ID]
+	if !ok {
+		var err error
+		prefix := tablePrefix(prefixCollision, t.ID)
+		if some, err = c.ts.any(prefix); err != nil {
+			return false, err
+		}
+		c.collides[t.ID] = some
+	}
+	if !some {
+		return false, nil
+	}
+	_, err := c.ts.cfg.Store.Get(nil, keyed(prefixCollision, t.ID, e.Mutation.Key))
+	if errors.Is(err, engine.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// any reports whether there is a row with the prefix.
+func (ts *Tables) any(prefix []byte) (bool, error) {
+	it, err := ts.cfg.Store.Iterate(prefix, after(prefix))
+	if err != nil {
+		return false, err
+	}
+	some := it.First()
+	return some, it.Close()
+}
+
+func (ts *Tables) dropTombstone(sh *journal.Shard, at candidate, stable antipode.Frontier) error {
 	sh.Lock()
-	c, err := ts.dropLocked(t, locateEncoded(t, e.Mutation.Key), stable)
+	c, err := ts.dropLocked(at.table, at.place, stable)
 	sh.Unlock() // nobody who writes to the shard waits for this disk access
 	if err != nil || c == nil {
 		return err
@@ -165,23 +222,33 @@ func (ts *Tables) cutOrigin(ctx context.Context, sh *journal.Shard, o antipode.O
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		entries, err := ts.stableEntries(sh.ID(), o, done, upto)
-		if err != nil {
+		entries, err := ts.entriesBefore(oldest, sh.ID(), o, done, upto)
+		if err != nil || len(entries) == 0 {
 			return err
 		}
-		n := 0
-		for n < len(entries) && entries[n].Stamp.Millis() < oldest {
-			n++
-		}
-		if n == 0 {
-			return nil
-		}
-		if err := ts.cut(sh, entries[:n]); err != nil {
+		if err := ts.cut(sh, entries); err != nil {
 			return err
 		}
-		done = entries[n-1].Dot.Seq
+		done = entries[len(entries)-1].Dot.Seq
 	}
 	return nil
+}
+
+// entriesBefore reads the next entries of an origin up to the first that is not
+// older than the time in milliseconds.
+func (ts *Tables) entriesBefore(millis int64, id antipode.Shard, o antipode.Origin, done, upto uint64) ([]*journal.Entry, error) {
+	var entries []*journal.Entry
+	var names journal.Origins
+	var bad error
+	err := ts.cfg.Journal.Read(id, o, done, upto, func(_ uint64, raw []byte) bool {
+		var e *journal.Entry
+		if e, bad = names.Decode(bytes.Clone(raw)); bad != nil || e.Stamp.Millis() >= millis {
+			return false
+		}
+		entries = append(entries, e)
+		return len(entries) < sweepBatch
+	})
+	return entries, errors.Join(err, bad)
 }
 
 func (ts *Tables) cut(sh *journal.Shard, entries []*journal.Entry) error {
@@ -270,12 +337,7 @@ func (ts *Tables) purgeDeleted(ctx context.Context) error {
 }
 
 func (ts *Tables) purge(prefix []byte) error {
-	it, err := ts.cfg.Store.Iterate(prefix, after(prefix))
-	if err != nil {
-		return err
-	}
-	some := it.First()
-	if err := it.Close(); err != nil || !some {
+	if some, err := ts.any(prefix); err != nil || !some {
 		return err
 	}
 	b := ts.cfg.Store.NewBatch()

@@ -186,6 +186,31 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// TestSweepBesideTombstone has the write beside a tombstone become stable last,
+// so that it is the one that has to let go of both.
+func TestSweepBesideTombstone(t *testing.T) {
+	c := newCluster(t, oregon, mumbai, paris)
+	c.make("carts", antipode.WriteLocal, nil)
+	check(t, c.write(oregon, "carts", "x", "put a"))
+	check(t, c.write(oregon, "carts", "other", "put a"))
+	c.exchange()
+	check(t, c.write(mumbai, "carts", "x", "put b"))
+	c.wall = c.wall.Add(time.Second)
+	check(t, c.write(oregon, "carts", "x", "delete"))
+	c.carry(oregon, paris)
+	c.carry(oregon, mumbai)
+	c.carry(mumbai, oregon)
+	at := c.regions[oregon]
+	for _, want := range []int{2, 1} {
+		check(t, at.ts.Sweep(context.Background()))
+		if n := count(t, at, 'i'); n != want {
+			t.Errorf("oregon keeps %d item rows, want %d", n, want)
+		}
+		c.carry(mumbai, paris)
+		c.carry(oregon, paris) // and says that it holds mumbai's write
+	}
+}
+
 func count(t testing.TB, r *region, prefix byte) (n int) {
 	t.Helper()
 	it, err := r.store.Iterate([]byte{prefix}, []byte{prefix + 1})

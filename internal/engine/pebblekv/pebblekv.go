@@ -99,7 +99,7 @@ func (s *Store) options() *pebble.Options {
 		// Small machines: one compaction at rest, two when they fall behind.
 		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 2 },
 		MemTableStopWritesThreshold: memTables,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       100,
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                1000,

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -114,6 +115,13 @@ func (c *client) call(ctx context.Context, operation string, body []byte) ([]byt
 	if _, err := c.conn.Write(c.request(operation, body)); err != nil {
 		return nil, c.broken(ctx, "send", err)
 	}
+	reply, ok, err := c.plainReply()
+	if err != nil {
+		return nil, c.broken(ctx, "read the answer", err)
+	}
+	if ok {
+		return reply, nil
+	}
 	if err := c.reply.ReadLimitBody(c.reader, maxReply); err != nil {
 		return nil, c.broken(ctx, "read the answer", err)
 	}
@@ -124,6 +132,60 @@ func (c *client) call(ctx context.Context, operation string, body []byte) ([]byt
 		return nil, refusal(&c.json, status, c.reply.Body())
 	}
 	return c.reply.Body(), nil
+}
+
+// plainReply waits for an answer and takes its body where the answer is what
+// nearly all are: a success of stated length that came whole and keeps the
+// connection. Any other is left for fasthttp to read.
+func (c *client) plainReply() (body []byte, ok bool, err error) {
+	if _, err := c.reader.Peek(1); err != nil {
+		return nil, false, err
+	}
+	b, err := c.reader.Peek(c.reader.Buffered())
+	if err != nil {
+		return nil, false, err
+	}
+	head, length, ok := parsePlain(b)
+	if !ok || length > len(b)-head {
+		return nil, false, nil
+	}
+	if _, err := c.reader.Discard(head + length); err != nil {
+		return nil, false, err
+	}
+	return b[head : head+length], true, nil
+}
+
+// parsePlain finds where the head of an answer ends and how long its body is. It
+// is not ok where the answer is no success, or its head is not all there or says
+// anything that the length does not settle.
+func parsePlain(b []byte) (head, length int, ok bool) {
+	if !bytes.HasPrefix(b, []byte("HTTP/1.1 200 ")) {
+		return 0, 0, false
+	}
+	length = -1
+	for {
+		end := bytes.IndexByte(b[head:], '\n')
+		if end < 0 {
+			return 0, 0, false
+		}
+		line := bytes.TrimSuffix(b[head:head+end], []byte("\r"))
+		head += end + 1
+		if len(line) == 0 {
+			return head, length, length >= 0
+		}
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		switch {
+		case len(name) == len("Connection") && bytes.EqualFold(name, []byte("Connection")),
+			len(name) == len("Transfer-Encoding") && bytes.EqualFold(name, []byte("Transfer-Encoding")):
+			return 0, 0, false
+		case len(name) == len("Content-Length") && bytes.EqualFold(name, []byte("Content-Length")):
+			n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 31)
+			if err != nil || length >= 0 {
+				return 0, 0, false
+			}
+			length = int(n)
+		}
+	}
 }
 
 func (c *client) request(operation string, body []byte) []byte {
@@ -140,6 +202,9 @@ func (c *client) connect(ctx context.Context) error {
 	conn, err := c.target.dial(ctx)
 	if err != nil {
 		return err
+	}
+	if conn, err = paired(conn); err != nil {
+		return fmt.Errorf("%w to %s: %w", errConnect, c.target.addr, err)
 	}
 	c.conn, c.renew = conn, time.Time{}
 	c.reader.Reset(conn)

@@ -3,6 +3,7 @@ package collision
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -66,6 +67,11 @@ func (n Names) text(b []byte) string {
 // AppendItem appends the stored form of an item with these siblings, of which
 // there must be at least one, in the order given (canonical, from Apply).
 func AppendItem(dst []byte, siblings []Version) []byte {
+	size := sizeUint(itemFormat, Format)
+	for i := range siblings {
+		size += protowire.SizeTag(itemSibling) + protowire.SizeBytes(sizeVersion(&siblings[i]))
+	}
+	dst = slices.Grow(dst, size)
 	dst = appendUint(dst, itemFormat, Format)
 	for i := range siblings {
 		dst = protowire.AppendTag(dst, itemSibling, protowire.BytesType)

@@ -178,6 +178,8 @@ type Txn struct {
 	batch   engine.Batch
 	applied antipode.Frontier // as it will be
 	heads   []head            // of this transaction's entries, in order
+	entries []*Entry          // not in the batch yet
+	size    int               // of their bytes
 	own     []recentEntry
 }
 
@@ -193,6 +195,9 @@ func (s *Shard) Begin(batch engine.Batch) *Txn {
 
 // Batch returns the batch, for the rows that go with the entries.
 func (t *Txn) Batch() engine.Batch { return t.batch }
+
+// Len returns the size of the transaction in bytes.
+func (t *Txn) Len() int { return t.batch.Len() + t.size }
 
 // Applied returns the frontier as it is within the transaction. It is the
 // transaction's own: the caller must not change it.
@@ -239,14 +244,24 @@ func (t *Txn) Put(e *Entry) error {
 }
 
 func (t *Txn) put(e *Entry) {
-	t.batch.Set(entryKey(e.Dot.Shard, e.Dot.Origin, e.Dot.Seq), e.raw)
+	t.entries = append(t.entries, e)
+	t.size += len(e.raw)
 	t.heads = append(t.heads, head{e.Dot.Origin, sha256.Sum256(e.raw)})
 	t.applied = t.applied.With(e.Dot.Origin, e.Dot.Seq)
+}
+
+// fill adds the entries to the batch, side by side: the engine finds the place
+// of a row fast that follows the one before it.
+func (t *Txn) fill() {
+	for _, e := range t.entries {
+		t.batch.Set(entryKey(e.Dot.Shard, e.Dot.Origin, e.Dot.Seq), e.raw)
+	}
 }
 
 // Commit makes the batch visible and raises the applied frontier. The shard may
 // be unlocked after it; the returned Commit's Wait makes it durable.
 func (t *Txn) Commit() (*Commit, error) {
+	t.fill()
 	c, err := t.s.j.cfg.Store.Apply(t.batch)
 	if err != nil {
 		return nil, fmt.Errorf("commit to shard %s: %w", t.s.id, err)
@@ -257,6 +272,7 @@ func (t *Txn) Commit() (*Commit, error) {
 // CommitLater is Commit without asking the disk at once: for what others wrote,
 // which only has to be durable before it is acknowledged. See Sync.
 func (t *Txn) CommitLater() (*Commit, error) {
+	t.fill()
 	if err := t.s.j.cfg.Store.ApplyLater(t.batch); err != nil {
 		return nil, fmt.Errorf("commit to shard %s: %w", t.s.id, err)
 	}

@@ -35,7 +35,7 @@ type Receiver struct {
 
 // NewReceiver returns the receiver of one connection. Close it.
 func (s *Ship) NewReceiver(peer antipode.Region) (*Receiver, error) {
-	c, err := newCodec()
+	c, err := s.codec()
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,6 @@ func (r *Receiver) Close() {
 		r.s.hear(r.peer, r.stripe, -1)
 		r.abort()
 	}
-	r.codec.close()
 }
 
 // Receive takes a frame. It returns a frame to answer with, or nil, and the

@@ -29,14 +29,17 @@ const (
 	// for what else the peer has to be told.
 	ackEvery     = 10 * time.Millisecond
 	idleAckEvery = 100 * time.Millisecond
-	// pauseAfterFrame is what replication lag is given up for fewer frames.
+	// pauseAfterFrame is what replication lag is given up for fewer frames. After
+	// manyBytes, which only a busy region has to send at once, it is pauseWhenBusy.
 	pauseAfterFrame = time.Millisecond
+	pauseWhenBusy   = 4 * time.Millisecond
+	manyBytes       = 2 << 10
 	helloTimeout    = 15 * time.Second
 	backoffMin      = 50 * time.Millisecond
 	backoffMax      = time.Second
-	// commitsAhead bounds the transactions of one connection that are visible
+	// framesAhead bounds the frames of one connection whose entries are visible
 	// and not yet durable.
-	commitsAhead = 256
+	framesAhead = 256
 )
 
 // Runner drives a Ship over links.
@@ -44,7 +47,8 @@ type Runner struct {
 	ship  *Ship
 	links Links
 	// fatal is told of what no retry can mend: see Run.
-	fatal func(error)
+	fatal  func(error)
+	rounds rounds
 }
 
 // NewRunner returns a runner. fatal is told when ErrForgotten is met, when the
@@ -219,10 +223,15 @@ func (r *Runner) pump(ctx context.Context, conn net.Conn, x *Sender, sub *journa
 			continue
 		case <-sub.C:
 		}
-		if err := r.flush(conn, x); err != nil {
+		n, err := r.flush(conn, x)
+		if err != nil {
 			return err
 		}
-		pause.Reset(pauseAfterFrame)
+		if n < manyBytes {
+			pause.Reset(pauseAfterFrame)
+		} else {
+			pause.Reset(pauseWhenBusy)
+		}
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
@@ -230,16 +239,17 @@ func (r *Runner) pump(ctx context.Context, conn net.Conn, x *Sender, sub *journa
 	}
 }
 
-// flush writes frames until nothing is left to send.
-func (r *Runner) flush(conn net.Conn, x *Sender) error {
+// flush writes frames until nothing is left to send, and returns their size.
+func (r *Runner) flush(conn net.Conn, x *Sender) (n int, err error) {
 	for {
 		frame, err := x.Next()
 		if err != nil || frame == nil {
-			return err
+			return n, err
 		}
 		if _, err := conn.Write(frame); err != nil {
-			return err
+			return n, err
 		}
+		n += len(frame)
 	}
 }
 
@@ -250,14 +260,14 @@ func (r *Runner) receive(ctx context.Context, from antipode.Region, conn net.Con
 		return err
 	}
 	defer x.Close()
-	commits := make(chan *journal.Commit, commitsAhead)
+	applied := make(chan *round, framesAhead)
 	var wg sync.WaitGroup
 	var write sync.Mutex // one writer of the connection at a time
 	failed := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
-	wg.Go(func() { r.acknowledge(ctx, x, conn, &write, commits, failed) })
+	wg.Go(func() { r.acknowledge(ctx, x, conn, &write, applied, failed) })
 	defer wg.Wait()
-	defer close(commits)
+	defer close(applied)
 	defer cancel()
 	for {
 		frame, err := readFrame(conn)
@@ -272,8 +282,8 @@ func (r *Runner) receive(ctx context.Context, from antipode.Region, conn net.Con
 			return err
 		}
 		reply, done, err := x.Receive(frame)
-		for _, c := range done {
-			commits <- c
+		if len(done) > 0 {
+			applied <- r.rounds.join(done)
 		}
 		if err != nil {
 			return err
@@ -289,31 +299,27 @@ func (r *Runner) receive(ctx context.Context, from antipode.Region, conn net.Con
 	}
 }
 
-// acknowledge makes commits durable, many with one sync of the disk, and tells
-// the peer. It ends when commits is closed.
-func (r *Runner) acknowledge(ctx context.Context, x *Receiver, conn net.Conn, write *sync.Mutex, commits <-chan *journal.Commit, failed chan<- error) {
-	tick := time.NewTimer(idleAckEvery)
+// acknowledge tells the peer what has become durable. It ends when applied is
+// closed, and all of it is durable.
+func (r *Runner) acknowledge(ctx context.Context, x *Receiver, conn net.Conn, write *sync.Mutex, applied <-chan *round, failed chan<- error) {
+	tick := time.NewTicker(idleAckEvery)
 	defer tick.Stop()
-	var waiting []*journal.Commit
+	var last *round
 	for open := true; open; {
+		var err error
 		select {
-		case c, ok := <-commits:
-			if open = ok; ok {
-				if waiting = append(waiting, c); len(waiting) == 1 {
-					tick.Reset(ackEvery)
-				}
+		case next, ok := <-applied:
+			if open = ok; !ok || next == last {
+				continue // of a round that was waited for
 			}
-			if ok && len(waiting) < commitsAhead {
-				continue
+			last = next
+			<-next.done
+			if next.err != nil {
+				err = errors.Join(errStore, next.err)
 			}
 		case <-tick.C:
 		}
-		tick.Reset(idleAckEvery)
-		err := journal.Sync(waiting...)
-		waiting = waiting[:0]
-		if err != nil {
-			err = errors.Join(errStore, err)
-		} else if ctx.Err() == nil {
+		if err == nil && ctx.Err() == nil {
 			err = tell(x, conn, write)
 		}
 		if err != nil {
@@ -324,6 +330,41 @@ func (r *Runner) acknowledge(ctx context.Context, x *Receiver, conn net.Conn, wr
 			_ = conn.Close() // wakes the reader
 		}
 	}
+}
+
+// rounds make what all connections apply durable with one sync of the disk,
+// ackEvery after the first of it. The zero value is ready.
+type rounds struct {
+	mu   sync.Mutex
+	next *round // nil: nothing waits
+}
+
+// round is what one sync makes durable. Err is set before done is closed.
+type round struct {
+	commits []*journal.Commit
+	done    chan struct{}
+	err     error
+}
+
+// join adds commits to the next round.
+func (r *rounds) join(commits []*journal.Commit) *round {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next == nil {
+		r.next = &round{done: make(chan struct{})}
+		time.AfterFunc(ackEvery, r.sync)
+	}
+	r.next.commits = append(r.next.commits, commits...)
+	return r.next
+}
+
+func (r *rounds) sync() {
+	r.mu.Lock()
+	now := r.next
+	r.next = nil
+	r.mu.Unlock()
+	now.err = journal.Sync(now.commits...)
+	close(now.done)
 }
 
 func tell(x *Receiver, conn net.Conn, write *sync.Mutex) error {

@@ -26,11 +26,12 @@ type Sender struct {
 	copies   map[antipode.Shard]*outgoing         // shards that the peer needs a copy of: their entries are not sent
 	copyNext bool                                 // it is a copy's turn, not the entries'
 	offers   uint64                               // copies offered
+	payload  []byte                               // memory for the next frame's
 }
 
 // NewSender returns the sender of one connection. Close it.
 func (s *Ship) NewSender(peer antipode.Region, stripe int) (*Sender, error) {
-	c, err := newCodec()
+	c, err := s.codec()
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,6 @@ func (x *Sender) Close() {
 		}
 	}
 	x.copies = nil
-	x.codec.close()
 }
 
 // Hello returns the first frame of the connection.
@@ -188,7 +188,7 @@ func (x *Sender) Next() ([]byte, error) {
 		}
 	}
 	shards := x.s.shards(x.peer, x.stripe)
-	var payload []byte
+	payload := x.payload[:0]
 	for i := range shards {
 		sh := shards[(x.turn+i)%len(shards)]
 		var err error
@@ -200,8 +200,11 @@ func (x *Sender) Next() ([]byte, error) {
 			break
 		}
 	}
-	if payload == nil {
+	if len(payload) == 0 {
 		return x.copyLocked()
+	}
+	if cap(payload) <= 2*x.s.cfg.FrameBytes { // a large item's is let go
+		x.payload = payload
 	}
 	x.copyNext = len(x.copies) > 0
 	return x.codec.seal(frameEntries, payload), nil

@@ -76,6 +76,8 @@ type Config struct {
 type Ship struct {
 	cfg  Config
 	self antipode.Origin
+	// codec makes the one codec, when it is first needed.
+	codec func() (*codec, error)
 
 	copiesEnded atomic.Uint64 // over all shards
 
@@ -102,7 +104,7 @@ func New(cfg Config) *Ship {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Ship{
-		cfg: cfg, self: cfg.Journal.Origin(),
+		cfg: cfg, self: cfg.Journal.Origin(), codec: sync.OnceValues(newCodec),
 		inboxes: make(map[antipode.Shard]*inbox), heard: make(map[antipode.Region]*hearing),
 	}
 }
@@ -392,7 +394,7 @@ func (b *inbox) applyLocked() (*journal.Commit, error) {
 	session := b.s.cfg.Session(txn)
 	origins := slices.SortedFunc(maps.Keys(b.queues), antipode.Origin.Compare)
 	done := make(map[antipode.Origin]int)
-	for progress := true; progress && txn.Batch().Len() < txnBytes; {
+	for progress := true; progress && txn.Len() < txnBytes; {
 		progress = false
 		for _, o := range origins {
 			n, err := b.applyOrigin(txn, session, b.queues[o].entries[done[o]:])
@@ -444,7 +446,7 @@ func (b *inbox) forgetLocked(o antipode.Origin, n int) {
 // applyOrigin applies as many of the entries as it can and returns how many.
 func (b *inbox) applyOrigin(txn *journal.Txn, session Session, entries []*journal.Entry) (int, error) {
 	for i, e := range entries {
-		if txn.Batch().Len() >= txnBytes || !b.s.cfg.Known(e) {
+		if txn.Len() >= txnBytes || !b.s.cfg.Known(e) {
 			return i, nil
 		}
 		err := txn.Put(e)
