@@ -59,6 +59,7 @@ type Region struct {
 	keys   *access.Keyring // nil for a witness
 	tls    *tls.Config
 
+	cuts   sync.Map               // of peers to true: links that are cut on request
 	skew   atomic.Int64           // nanoseconds that wall is ahead of the machine's clock
 	data   atomic.Pointer[data]   // once the journal has an author; never for a witness
 	reason atomic.Pointer[string] // why it is not ready

@@ -73,6 +73,7 @@ type PeerStatus struct {
 	Connected bool            `json:"connected"`
 	RTTMS     float64         `json:"rtt_ms"`              // smoothed; 0 when not known
 	DelayMS   float64         `json:"delay_ms,omitempty"`  // emulated, one way, of what is sent to it
+	Cut       bool            `json:"cut,omitempty"`       // on request, in one or both directions, at this end
 	BehindMS  int64           `json:"behind_ms,omitempty"` // age of the oldest write of this region that the peer has not confirmed
 }
 

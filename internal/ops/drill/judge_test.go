@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	oregon, mumbai, frankfurt              = 0, 1, 2
-	global, rpo0, partitioned, local       = 0, 1, 2, 3
-	ms                                     = time.Millisecond
-	faultAt, takenAt, healedAt, endAt      = 10 * time.Second, 13 * time.Second, 20 * time.Second, 26 * time.Second
-	rtt                                    = 200 * ms
-	homeOfOregon, homeOfMumbai       int64 = 0, 1
+	oregon, mumbai, frankfurt               = 0, 1, 2
+	global, rpo0, partitioned, local        = 0, 1, 2, 3
+	ms                                      = time.Millisecond
+	faultAt, takenAt, healedAt, endAt       = 10 * time.Second, 13 * time.Second, 20 * time.Second, 26 * time.Second
+	rtt                                     = 200 * ms
+	homeOfOregon, homeOfMumbai        int64 = 0, 1
 )
 
 // scene is a drill in which all went as promised, for tests to spoil.

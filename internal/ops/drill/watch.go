@@ -123,6 +123,9 @@ func complaintOf(s *operator.RegionStatus) string {
 		}
 	}
 	for _, p := range s.Peers {
+		if p.Cut {
+			return fmt.Sprintf("the link from %s to %s is cut; mend it with antipode link heal %s %s", s.Name, p.Name, s.Name, p.Name)
+		}
 		if !p.Connected {
 			return fmt.Sprintf("%s is not connected to %s", s.Name, p.Name)
 		}
