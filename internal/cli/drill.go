@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -136,7 +139,7 @@ func (a *app) drillConfig(dir string) (drill.Config, error) {
 		return drill.Config{}, err
 	}
 	cfg := drill.Config{
-		Dir: filepath.Join(dir, drillsDir), FS: vfs.Default, Now: a.now, Signal: syscall.Kill,
+		Dir: filepath.Join(dir, drillsDir), FS: vfs.Default, Now: a.now, Signal: signalRegion,
 		Restart: func(ctx context.Context, region antipode.Region) error { return in.restart(ctx, a.name, region) },
 		Progress: func(e drill.Event) {
 			a.note("%7.1f s  %s", e.At/1000, e.Text)
@@ -156,6 +159,19 @@ func (a *app) drillConfig(dir string) (drill.Config, error) {
 		cfg.Sites = append(cfg.Sites, s)
 	}
 	return cfg, nil
+}
+
+// signalRegion sends a signal to a region's process, and to no other that has its
+// number: that may be of another machine, or of a process that has ended.
+func signalRegion(pid int, s syscall.Signal) error {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && runtime.GOOS == "linux":
+		return fmt.Errorf("there is no such process on this machine: %w", syscall.ESRCH)
+	case err == nil && !bytes.Contains(line, []byte("\x00region\x00run\x00")):
+		return fmt.Errorf("process %d of this machine is no region: %w", pid, syscall.ESRCH)
+	}
+	return syscall.Kill(pid, s)
 }
 
 func (a *app) runDrill(ctx context.Context, o drillOptions) error {

@@ -327,11 +327,12 @@ func (j *judge) roles() Check {
 		}
 	}
 	measured := fmt.Sprintf("%d moved", len(j.Moves))
-	switch {
-	case j.Kind.Must == MustStay:
+	switch j.Kind.Must {
+	case MustStay:
 		return verdict("roles", "none moves: all still reach the majority", measured, told)
-	case j.Kind.Must == MayFailOver:
+	case MayFailOver:
 		return Check{Name: "roles", Promised: "may move", Measured: measured, Result: NotJudged}
+	case MustFailOver:
 	}
 	var other []string // of regions that were well
 	for i, m := range j.Moves {

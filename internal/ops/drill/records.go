@@ -41,8 +41,12 @@ func (r *run) records(ctx context.Context, e *Evidence) error {
 
 // item is an item of the drill's tables as DynamoDB JSON.
 type item struct {
-	ID struct{ S string } `json:"id"`
-	V  struct{ N string } `json:"v"`
+	ID struct {
+		S string `json:"S"`
+	} `json:"id"`
+	V struct {
+		N string `json:"N"`
+	} `json:"v"`
 }
 
 func collided(c operator.Collision) (key string, values []int64, err error) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -44,13 +45,12 @@ func (rec *Record) For() time.Duration {
 
 func (rec *Record) writeChecks(b *strings.Builder) error {
 	mark := map[Result]string{Kept: "  ok", Broken: "  NO", NotJudged: "   -"}
-	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "\tCHECK\tPROMISED\tMEASURED\n")
+	rows := [][]string{{"", "CHECK", "PROMISED", "MEASURED"}}
 	for _, c := range rec.Checks {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", mark[c.Result], c.Name, c.Promised, c.Measured)
+		rows = append(rows, []string{mark[c.Result], c.Name, c.Promised, c.Measured})
 	}
-	if err := w.Flush(); err != nil {
-		return fmt.Errorf("write the report: %w", err)
+	if err := columns(b, rows); err != nil {
+		return err
 	}
 	for _, c := range rec.Checks {
 		if c.Result != Broken {
@@ -66,12 +66,25 @@ func (rec *Record) writeChecks(b *strings.Builder) error {
 }
 
 func (rec *Record) writeTables(b *strings.Builder) error {
-	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "TABLE\tACKNOWLEDGED\tLOST\tSTRANDED\tRPO\tRTO\tDETECT\tDECIDE\tEXECUTE\tPAUSE\n")
+	rows := [][]string{{"TABLE", "ACKNOWLEDGED", "LOST", "STRANDED", "RPO", "RTO", "DETECT", "DECIDE", "EXECUTE", "PAUSE"}}
 	for i := range rec.Figures {
 		f := &rec.Figures[i]
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", strings.TrimPrefix(f.Table, tablePrefix), f.Acknowledged, f.Lost, f.Stranded,
-			inWords(f.RPOSeen), inWords(f.total()), inWords(f.part(0)), inWords(f.part(1)), inWords(f.part(2)), inWords(&f.Pause))
+		rows = append(rows, []string{
+			strings.TrimPrefix(f.Table, tablePrefix), strconv.Itoa(f.Acknowledged), strconv.Itoa(f.Lost), strconv.Itoa(f.Stranded),
+			inWords(f.RPOSeen), inWords(f.total()), inWords(f.part(0)), inWords(f.part(1)), inWords(f.part(2)), inWords(&f.Pause),
+		})
+	}
+	return columns(b, rows)
+}
+
+func columns(b *strings.Builder, rows [][]string) error {
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	var text strings.Builder
+	for _, r := range rows {
+		text.WriteString(strings.Join(r, "\t") + "\n")
+	}
+	if _, err := io.WriteString(w, text.String()); err != nil {
+		return fmt.Errorf("write the report: %w", err)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("write the report: %w", err)
