@@ -115,6 +115,8 @@ func compareSpecs(dir string, was, is *spec.Spec) (changes []string, err error) 
 			impossible = append(impossible, fmt.Sprintf("region %s is missing", old.Name))
 		case r.Witness != old.Witness:
 			impossible = append(impossible, fmt.Sprintf("region %s changes between keeping data and witness", old.Name))
+		case r.Journal != old.Journal: // others count on its copies, or would on ones that it lacks
+			impossible = append(impossible, fmt.Sprintf("witness %s begins or ends to keep journals", old.Name))
 		default:
 			changes = append(changes, compareRegions(old, *r)...)
 		}

@@ -237,7 +237,13 @@ func (s *State) apply(c Command) error {
 		if r.Name == "" {
 			return fmt.Errorf("put region: %w: it has no name", ErrInvalid)
 		}
+		if r.Journal && !r.Witness {
+			return fmt.Errorf("put region %s: %w: only a witness is told to keep journals", r.Name, ErrInvalid)
+		}
 		if old, ok := s.Regions[r.Name]; ok {
+			if old.Witness != r.Witness || old.Journal != r.Journal {
+				return fmt.Errorf("put region %s: %w: what it keeps can't be changed, others count on it", r.Name, ErrInvalid)
+			}
 			r.Incarnation, r.Ended, r.Lease = old.Incarnation, old.Ended, old.Lease
 		}
 		s.Regions[r.Name] = &r
@@ -247,6 +253,9 @@ func (s *State) apply(c Command) error {
 		t, ok := s.Tables[c.DeleteTable]
 		if !ok {
 			return fmt.Errorf("delete table %s: %w", c.DeleteTable, ErrNoTable)
+		}
+		for home, r := range t.Roles {
+			s.abandon(RoleID{t.ID, home}, r.Failover)
 		}
 		delete(s.Tables, c.DeleteTable)
 		delete(s.byID, t.ID)
@@ -288,12 +297,13 @@ func (s *State) createTable(t Table) error {
 	if _, ok := s.Tables[t.Name]; ok {
 		return fmt.Errorf("create table %s: %w", t.Name, ErrTableExists)
 	}
+	t.Replicas = slices.Compact(slices.Sorted(slices.Values(t.Replicas)))
 	if err := s.validate(&t); err != nil {
 		return fmt.Errorf("create table %s: %w", t.Name, err)
 	}
 	t.ID, t.Epoch = s.NextTable, 1
 	t.Roles = t.firstRoles()
-	t.Replicas = slices.Compact(slices.Sorted(slices.Values(t.Replicas)))
+	s.lendRoles(&t)
 	t.shards = antipode.ShardSet(t.Replicas)
 	s.NextTable++
 	s.Tables[t.Name], s.byID[t.ID] = &t, &t
@@ -324,6 +334,44 @@ func (s *State) validate(t *Table) error {
 	case antipode.WritePartitioned:
 	default:
 		return fmt.Errorf("%w: write mode %q", ErrInvalid, t.Writes)
+	}
+	if err := s.validateRPO(t); err != nil {
+		return err
+	}
+	return s.validateFailover(t)
+}
+
+func (s *State) validateRPO(t *Table) error {
+	bound, ok := t.Bound()
+	others := s.OtherCopies(t)
+	switch {
+	case t.RPO != "" && (!ok || bound < 0):
+		return fmt.Errorf("%w: rpo %q is no duration", ErrInvalid, t.RPO)
+	case ok && others == 0:
+		return fmt.Errorf("%w: it has an rpo, and no other region keeps it", ErrInvalid)
+	case t.AckCopies() > others:
+		return fmt.Errorf("%w: its rpo of 0s wants each write in %d other regions, and %d others keep it", ErrInvalid, t.AckCopies(), others)
+	case t.Copies < 0, t.Copies > 0 && t.AckCopies() == 0:
+		return fmt.Errorf("%w: %d copies, which only an rpo of 0s looks at", ErrInvalid, t.Copies)
+	case !slices.Contains([]string{"", UnprotectedDegrade, UnprotectedBlock}, t.Unprotected):
+		return fmt.Errorf("%w: unprotected is %q", ErrInvalid, t.Unprotected)
+	}
+	return nil
+}
+
+func (s *State) validateFailover(t *Table) error {
+	switch {
+	case !slices.Contains([]string{"", FailoverLease, FailoverPinned}, t.Failover):
+		return fmt.Errorf("%w: failover is %q", ErrInvalid, t.Failover)
+	case !slices.Contains([]string{"", ReturnAuto, ReturnManual}, t.Return):
+		return fmt.Errorf("%w: return is %q", ErrInvalid, t.Return)
+	case t.Writes == antipode.WriteLocal && (t.Failover != "" || t.Return != "" || len(t.Successors) > 0):
+		return fmt.Errorf("%w: every region accepts its writes, so nobody can take over", ErrInvalid)
+	}
+	for i, r := range t.Successors {
+		if !t.HasReplica(r) || slices.Contains(t.Successors[:i], r) {
+			return fmt.Errorf("%w: successor %s keeps no replica of it, or is listed twice", ErrInvalid, r)
+		}
 	}
 	return nil
 }
@@ -393,6 +441,9 @@ func Decode(b []byte) (*State, error) {
 		if t == nil || t.Name != name || t.ID >= s.NextTable || s.byID[t.ID] != nil {
 			return nil, fmt.Errorf("decode control state: table %q is damaged", name)
 		}
+		if slices.ContainsFunc(t.Replicas, func(r antipode.Region) bool { return s.Regions[r] == nil }) {
+			return nil, fmt.Errorf("decode control state: table %q has a replica in no region", name)
+		}
 		t.shards = antipode.ShardSet(t.Replicas)
 		if t.Roles == nil && t.Writes != antipode.WriteLocal {
 			t.Roles = t.firstRoles() // a state from before there were any
@@ -401,6 +452,11 @@ func Decode(b []byte) (*State, error) {
 	}
 	if s.Failovers == nil {
 		s.Failovers = map[uint64]*Failover{}
+	}
+	for id, f := range s.Failovers {
+		if f == nil || f.ID != id || id > s.LastFailover {
+			return nil, fmt.Errorf("decode control state: failover %d is damaged", id)
+		}
 	}
 	return s, nil
 }

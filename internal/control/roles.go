@@ -45,6 +45,9 @@ type Role struct {
 	Failover uint64 `json:"failover,omitempty"`
 	// Next is who the holder hands the role to, under Epoch+1; "" for nobody.
 	Next antipode.Region `json:"next,omitempty"`
+	// Seat is where the role belongs: who it was made for, or who a person
+	// switched it to. After a failover it goes back there, by Table.Return.
+	Seat antipode.Region `json:"seat,omitempty"`
 }
 
 // Tenure returns what fences the role's holders off from one another.
@@ -66,10 +69,13 @@ func (t Tenure) Compare(o Tenure) int {
 // lasts is counted by its holder, from before it asked for the renewal, and by
 // whoever wants to end it, from when the renewal was applied there.
 type Lease struct {
-	Number  uint64 `json:"number"`  // rises with each fencing
+	Number  uint64 `json:"number"`  // rises when it is fenced, and when it is given back
 	Renewed uint64 `json:"renewed"` // how often it was renewed; what a Fence compares
-	Fenced  bool   `json:"fenced,omitempty"`
-	Since   int64  `json:"since,omitempty"` // milliseconds since the Unix epoch: fenced, or back, since then
+	// Length is what its holder counts on, in milliseconds, as of the last renewal:
+	// whoever ends the lease waits at least as long, whatever its own spec says.
+	Length int64 `json:"length,omitempty"`
+	Fenced bool  `json:"fenced,omitempty"`
+	Since  int64 `json:"since,omitempty"` // milliseconds since the Unix epoch: fenced, or back, since then
 }
 
 // How a table's roles outlive their holder.
@@ -83,6 +89,42 @@ const (
 	ReturnAuto   = "auto"   // by a planned switch, once that region is healthy
 	ReturnManual = "manual" // when a person says so
 )
+
+// DefaultReturn says how roles go back where the table does not say it: homes by
+// themselves, since items belong there; a writer when a person says so, since
+// each move of a writer is felt everywhere.
+func DefaultReturn(mode antipode.WriteMode) string {
+	switch mode {
+	case antipode.WritePartitioned:
+		return ReturnAuto
+	case antipode.WriteGlobal:
+		return ReturnManual
+	default:
+		return ""
+	}
+}
+
+// DefaultFailover says how a table's roles outlive their holder where the table
+// does not say it: by lease where the loss of any one voter leaves a majority
+// and another region keeps the table.
+func (s *State) DefaultFailover(t *Table) string {
+	if len(s.Regions) >= 3 && len(t.Replicas) > 1 {
+		return FailoverLease
+	}
+	return FailoverPinned
+}
+
+// OtherCopies counts who would keep a table's writes beside their author: the
+// other replicas, and the witnesses that keep journals.
+func (s *State) OtherCopies(t *Table) int {
+	n := len(t.Replicas) - 1
+	for _, r := range s.Regions {
+		if r.Witness && r.Journal {
+			n++
+		}
+	}
+	return n
+}
 
 // Failover is the passing of roles of one set of replicas to one successor
 // without the help of who held them.
@@ -99,10 +141,10 @@ type Failover struct {
 	Sealed map[antipode.Region]Frontiers `json:"sealed,omitempty"`
 	// Cutoff bounds what counts of all earlier epochs of the roles: of every
 	// origin. Nil until it is fixed.
-	Cutoff Frontiers `json:"cutoff,omitempty"`
+	Cutoff Frontiers `json:"cutoff,omitzero"`
 	// Need is the join of what the sealed regions had. A new birth arbiter must
 	// have applied it before it grants.
-	Need   Frontiers `json:"need,omitempty"`
+	Need   Frontiers `json:"need,omitzero"`
 	Forced bool      `json:"forced,omitempty"`
 	By     string    `json:"by,omitempty"`  // a person, when one asked for it
 	Why    string    `json:"why,omitempty"` // what was seen
@@ -172,14 +214,45 @@ func (t *Table) firstRoles() map[antipode.Region]Role {
 	roles := map[antipode.Region]Role{}
 	switch t.Writes {
 	case antipode.WriteGlobal:
-		roles[""] = Role{Holder: t.Writer, Epoch: t.Epoch}
+		roles[""] = Role{Holder: t.Writer, Epoch: t.Epoch, Seat: t.Writer}
 	case antipode.WritePartitioned:
 		for _, r := range t.Replicas {
-			roles[r] = Role{Holder: r, Epoch: 1}
+			roles[r] = Role{Holder: r, Epoch: 1, Seat: r}
 		}
-	case antipode.WriteLocal:
+	default:
+		return nil
 	}
 	return roles
+}
+
+// lendRoles gives the roles of a new table that were made for a detached region
+// to one that is not: nothing was written under them, so no failover is needed.
+// Pinned ones stay, since their holder needs no lease.
+func (s *State) lendRoles(t *Table) {
+	if t.Pinned() {
+		return
+	}
+	for home, r := range t.Roles {
+		if !s.Fenced(r.Holder) {
+			continue
+		}
+		for _, to := range slices.Concat(t.Successors, t.Replicas) {
+			if !s.Fenced(to) {
+				r.Holder = to
+				break
+			}
+		}
+		t.Roles[home] = r
+		if home == "" {
+			t.Writer = r.Holder
+		}
+	}
+}
+
+// Fenced reports whether the region's lease is fenced, so that it is detached.
+func (s *State) Fenced(name antipode.Region) bool {
+	r, ok := s.Regions[name]
+	return ok && r.Lease.Fenced
 }
 
 // setRole puts a role into the state, in a copy of its table.
@@ -227,6 +300,7 @@ func (s *State) role(id RoleID) (*Table, Role, error) {
 type Renew struct {
 	Region antipode.Region `json:"region"`
 	Number uint64          `json:"number"` // of the lease that it asks to renew
+	Length int64           `json:"length"` // milliseconds; see Lease.Length
 }
 
 func (s *State) renew(c Renew) error {
@@ -237,7 +311,11 @@ func (s *State) renew(c Renew) error {
 	if r.Lease.Fenced || r.Lease.Number != c.Number {
 		return fmt.Errorf("renew lease %d of %s: %w: it is fenced", c.Number, c.Region, ErrStale)
 	}
+	if c.Length < 0 {
+		return fmt.Errorf("renew lease of %s: %w: its length is %d ms", c.Region, ErrInvalid, c.Length)
+	}
 	r.Lease.Renewed++
+	r.Lease.Length = c.Length
 	s.Regions[r.Name] = r
 	return nil
 }
@@ -252,13 +330,16 @@ func (s *State) region(name antipode.Region) (*Region, error) {
 	return &r, nil
 }
 
-// Fence ends a region's lease and gives its roles to successors.
+// Fence ends a region's lease and gives its roles to successors. Roles that had
+// no successor then, or are pinned, may be given away later by another Fence of
+// the same lease.
 type Fence struct {
 	Region antipode.Region `json:"region"`
-	// Number and Renewed are those of the lease that was seen to lapse: if it was
-	// renewed since, nothing happens.
+	// Number and Renewed are those of the lease that was seen to lapse, after it was
+	// fenced if More is set: if it was renewed or given back since, nothing happens.
 	Number  uint64       `json:"number"`
 	Renewed uint64       `json:"renewed"`
+	More    bool         `json:"more,omitempty"` // it is fenced already
 	Assign  []Assignment `json:"assign,omitempty"`
 	Forced  bool         `json:"forced,omitempty"`
 	By      string       `json:"by,omitempty"`
@@ -277,38 +358,50 @@ func (s *State) fence(c Fence) error {
 	if err != nil {
 		return err
 	}
-	if r.Lease.Fenced || r.Lease.Number != c.Number || r.Lease.Renewed != c.Renewed {
-		return fmt.Errorf("fence %s: %w: its lease was renewed or ended", c.Region, ErrStale)
+	if r.Lease.Fenced != c.More || r.Lease.Number != c.Number || r.Lease.Renewed != c.Renewed {
+		return fmt.Errorf("fence %s: %w: its lease was renewed, ended or given back", c.Region, ErrStale)
 	}
+	if c.More && len(c.Assign) == 0 {
+		return fmt.Errorf("fence %s: %w: it is fenced, and no role is to be given away", c.Region, ErrInvalid)
+	}
+	seen := map[RoleID]bool{}
 	for _, a := range c.Assign {
 		t, role, err := s.role(a.Role)
 		switch {
 		case err != nil:
 			return fmt.Errorf("fence %s: %w", c.Region, err)
+		case seen[a.Role]:
+			return fmt.Errorf("fence %s: %w: a role of table %s is given away twice", c.Region, ErrInvalid, t.Name)
 		case role.Holder != c.Region && role.Next != c.Region:
 			return fmt.Errorf("fence %s: %w: it does not hold every role that it would lose", c.Region, ErrStale)
-		case a.To == c.Region || !t.HasReplica(a.To) || s.Regions[a.To].Lease.Fenced:
+		case a.To == c.Region || !t.HasReplica(a.To) || s.Fenced(a.To):
 			return fmt.Errorf("fence %s: %w: %s can't take over a role of table %s", c.Region, ErrInvalid, a.To, t.Name)
 		}
+		seen[a.Role] = true
 	}
-	r.Lease.Number++
-	r.Lease.Fenced, r.Lease.Since = true, c.At
-	s.Regions[r.Name] = r
+	if !c.More {
+		r.Lease.Number++
+		r.Lease.Fenced, r.Lease.Since = true, c.At
+		s.Regions[r.Name] = r
+	}
 	s.assign(c)
 	return nil
 }
 
-// assign makes a failover for each set of replicas and successor.
+// assign makes a failover for each set of replicas and successor. Tables that
+// promise to lose nothing have their own: it may have to wait for regions that
+// the others need not hear.
 func (s *State) assign(c Fence) {
 	type group struct {
-		set antipode.Shard
-		to  antipode.Region
+		set    antipode.Shard
+		to     antipode.Region
+		copies int
 	}
 	made := map[group]*Failover{}
 	for _, a := range c.Assign {
 		t, role, _ := s.role(a.Role)
 		s.abandon(a.Role, role.Failover)
-		g := group{t.Shards(), a.To}
+		g := group{t.Shards(), a.To, t.AckCopies()}
 		f := made[g]
 		if f == nil {
 			s.LastFailover++
@@ -323,7 +416,7 @@ func (s *State) assign(c Fence) {
 			epoch++ // the one under which it was being handed over is used
 		}
 		f.Roles = append(f.Roles, RoleEpoch{a.Role, epoch})
-		s.setRole(a.Role, Role{Holder: a.To, Epoch: epoch, Failover: f.ID})
+		s.setRole(a.Role, Role{Holder: a.To, Epoch: epoch, Failover: f.ID, Seat: role.Seat})
 	}
 	s.forgetFailovers()
 }
@@ -369,6 +462,9 @@ func (s *State) seal(c Seal) error {
 	f, err := s.openFailover(c.Failover)
 	if err != nil {
 		return err
+	}
+	if !slices.Contains(s.MembersOf(f.Set), c.Region) {
+		return fmt.Errorf("seal for failover %d: %w: %s keeps none of its tables", f.ID, ErrInvalid, c.Region)
 	}
 	f.Sealed = maps.Clone(f.Sealed)
 	if f.Sealed == nil {
@@ -512,6 +608,9 @@ func (s *State) beginSwitch(c Switch) error {
 			continue
 		}
 		r.Next = c.To
+		if c.By != "" { // a person's word moves the seat; a return goes to it
+			r.Seat = c.To
+		}
 		s.setRole(id.RoleID, r)
 	}
 	return nil
@@ -532,7 +631,7 @@ func (s *State) took(c Took) error {
 		if r.Next != c.By || r.Epoch+1 != id.Epoch {
 			return fmt.Errorf("end switch of %s: %w", t.Name, ErrStale)
 		}
-		s.setRole(id.RoleID, Role{Holder: c.By, Epoch: id.Epoch})
+		s.setRole(id.RoleID, Role{Holder: c.By, Epoch: id.Epoch, Seat: r.Seat})
 	}
 	return nil
 }
@@ -558,6 +657,7 @@ func (s *State) rejoin(c Rejoin) error {
 			return fmt.Errorf("rejoin of %s: %w: failover %d has no cutoff yet", c.Region, ErrStale, f.ID)
 		}
 	}
+	r.Lease.Number++ // so that a Fence which saw it fenced comes too late
 	r.Lease.Fenced, r.Lease.Since = false, c.At
 	s.Regions[r.Name] = r
 	return nil
@@ -584,9 +684,12 @@ func (s *State) adopt(c Adopt) error {
 		f.Cutoff = Frontiers{}
 	}
 	for _, id := range c.Roles {
-		_, r, err := s.role(id.RoleID)
+		t, r, err := s.role(id.RoleID)
 		if err != nil {
 			return fmt.Errorf("adopt a forced failover: %w", err)
+		}
+		if t.Shards() != c.Set.Set() || !t.HasReplica(c.Region) || slices.ContainsFunc(f.Roles, func(o RoleEpoch) bool { return o.RoleID == id.RoleID }) {
+			return fmt.Errorf("adopt a forced failover: %w: %s can't hold this role of table %s", ErrInvalid, c.Region, t.Name)
 		}
 		if r.Tenure().Compare(Tenure{id.Epoch, c.Region}) < 0 {
 			f.Roles = append(f.Roles, id)
@@ -599,7 +702,10 @@ func (s *State) adopt(c Adopt) error {
 	f.ID = s.LastFailover
 	s.Failovers[f.ID] = f
 	for _, id := range f.Roles {
-		s.setRole(id.RoleID, Role{Holder: c.Region, Epoch: id.Epoch, Failover: f.ID})
+		_, r, _ := s.role(id.RoleID)
+		s.abandon(id.RoleID, r.Failover)
+		s.setRole(id.RoleID, Role{Holder: c.Region, Epoch: id.Epoch, Failover: f.ID, Seat: r.Seat})
 	}
+	s.forgetFailovers()
 	return nil
 }

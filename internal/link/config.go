@@ -46,8 +46,11 @@ type Config struct {
 	// must not block. May be nil.
 	PeerChanged func(peer antipode.Region, connected bool)
 
-	// Heartbeat is the time between heartbeats. Default 500 ms.
+	// Heartbeat is the time between heartbeats. Default 250 ms.
 	Heartbeat time.Duration
+	// SuspectAfter is how long a peer may be silent and still be taken for there by
+	// Reaches. Nothing else follows from it. Default 1.5 s.
+	SuspectAfter time.Duration
 	// LostAfter is how long a peer may be silent before it is declared lost and
 	// its connections are closed. Default 3 s.
 	LostAfter time.Duration
@@ -79,7 +82,8 @@ type Shape struct {
 }
 
 func (c *Config) fill() error {
-	setDefault(&c.Heartbeat, 500*time.Millisecond)
+	setDefault(&c.Heartbeat, 250*time.Millisecond)
+	setDefault(&c.SuspectAfter, 1500*time.Millisecond)
 	setDefault(&c.LostAfter, 3*time.Second)
 	setDefault(&c.DialTimeout, 5*time.Second)
 	setDefault(&c.MaxBackoff, 2*time.Second)

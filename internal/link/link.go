@@ -252,6 +252,21 @@ func (m *Mesh) Connected(peer antipode.Region) bool {
 	return ok && p.connected()
 }
 
+// Reaches lists the peers that have answered a heartbeat within
+// Config.SuspectAfter, sorted. A process that was stopped leaves the list long
+// before its connections are given up.
+func (m *Mesh) Reaches() []antipode.Region {
+	now := m.cfg.Now()
+	var out []antipode.Region
+	for region, p := range m.peers {
+		if p.reached(now) {
+			out = append(out, region)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // RTT returns the smoothed round trip to a peer, or 0 when it is not known.
 func (m *Mesh) RTT(peer antipode.Region) time.Duration {
 	if p, ok := m.peers[peer]; ok {

@@ -92,6 +92,13 @@ func (p *peer) connected() bool {
 	return p.client != nil && !p.lost
 }
 
+// reached reports whether the peer has answered a heartbeat lately.
+func (p *peer) reached(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.client != nil && !p.lost && now.Sub(p.heardAt) <= p.mesh.cfg.SuspectAfter
+}
+
 func (p *peer) smoothedRTT() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

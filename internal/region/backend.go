@@ -41,6 +41,9 @@ func (r *Region) state() (operator.State, string) {
 	if reason := r.reason.Load(); reason != nil && (!r.spec.Witness || r.ctx.Err() != nil) {
 		return operator.StateDraining, *reason
 	}
+	if why := r.detached(); why != "" {
+		return operator.StateDetached, why
+	}
 	if s := r.group.Status(); len(s.Reachable) <= len(s.Voters)/2 {
 		return operator.StateDetached, fmt.Sprintf("it reaches %d of %d regions; local tables and reads go on", len(s.Reachable), len(s.Voters))
 	}

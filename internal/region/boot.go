@@ -43,6 +43,9 @@ func (r *Region) openData() error {
 	if err := r.awaitTables(); err != nil {
 		return err
 	}
+	if err := r.awaitLease(); err != nil {
+		return err
+	}
 	r.reason.Store(nil)
 	close(r.ready)
 	r.log.Info("serving", "origin", origin.String(), "api", r.spec.Addresses.API)
@@ -122,9 +125,10 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 			return errors.Is(err, link.ErrNoHandler) || errors.As(err, &unreachable) && !unreachable.Sent
 		},
 		Compile: dynamo.Compile, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
+		Lease: r.leases(), Propose: r.proposeStep, Kick: func() { r.applyWaiting(d) },
 	})
 	d.ship = ship.New(ship.Config{
-		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Copier: d.tables, Filling: d.tables.Filling, Logger: r.log,
+		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Admit: d.tables.Admit, Copier: d.tables, Filling: d.tables.Filling, Logger: r.log,
 		Session: func(txn *journal.Txn) ship.Session { return d.tables.Session(txn) },
 		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(r.wall().UnixMilli(), 0) },
 	})
@@ -140,6 +144,8 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 	go func() { defer close(ended); runner.Run(ctx) }()
 	r.closing("journal connections", func() error { cancel(); <-ended; return nil })
 	r.wg.Go(func() { r.kick(d) })
+	r.wg.Go(func() { d.tables.RunRoles(r.ctx, r.group.Changed) })
+	r.wg.Go(func() { r.rejoin(d.tables.Installed) })
 	r.wg.Go(func() { r.sweep(d) })
 	return nil
 }
@@ -174,16 +180,21 @@ func (r *Region) explainShip(err error) error {
 func (r *Region) kick(d *data) {
 	for {
 		changed := r.group.Changed()
-		commits, err := d.ship.Kick()
-		for _, c := range commits {
-			err = errors.Join(err, c.Wait())
-		}
-		if err != nil {
-			r.log.Error("apply entries that waited for their table", "error", err)
-		}
+		r.applyWaiting(d)
 		if r.awaitChange(changed) != nil {
 			return
 		}
+	}
+}
+
+// applyWaiting applies entries that have waited, as far as they can be now.
+func (r *Region) applyWaiting(d *data) {
+	commits, err := d.ship.Kick()
+	for _, c := range commits {
+		err = errors.Join(err, c.Wait())
+	}
+	if err != nil {
+		r.log.Error("apply entries that waited for their table, or for a cutoff", "error", err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control/lease"
 	"github.com/antipode-io/antipode/internal/link"
 	"github.com/antipode-io/antipode/internal/spec"
 )
@@ -31,6 +32,9 @@ type Config struct {
 	Network *link.MemoryNetwork
 	// Now reads the wall clock. Default time.Now.
 	Now func() time.Time
+	// Boottime reads a clock that never steps and runs on while the machine
+	// sleeps. Default: the machine's, or where Network is set, that of Now.
+	Boottime func() time.Duration
 	// Retention is how long journals are kept. Default 24 h.
 	Retention time.Duration
 	// Version is what the program calls itself.
@@ -45,6 +49,13 @@ func (c *Config) fill() error {
 	}
 	if c.Now == nil {
 		c.Now = time.Now //nolint:forbidigo // the default of the one seam
+	}
+	if c.Boottime == nil {
+		c.Boottime = lease.Boottime
+		if c.Network != nil {
+			began := c.Now()
+			c.Boottime = func() time.Duration { return c.Now().Sub(began) }
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

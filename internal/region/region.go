@@ -29,7 +29,9 @@ import (
 	"github.com/antipode-io/antipode"
 	"github.com/antipode-io/antipode/internal/api/access"
 	"github.com/antipode-io/antipode/internal/api/operator"
+	"github.com/antipode-io/antipode/internal/control/failover"
 	"github.com/antipode-io/antipode/internal/control/group"
+	"github.com/antipode-io/antipode/internal/control/lease"
 	"github.com/antipode-io/antipode/internal/data/table"
 	"github.com/antipode-io/antipode/internal/engine/pebblekv"
 	"github.com/antipode-io/antipode/internal/hlc"
@@ -57,12 +59,14 @@ type Region struct {
 	tokens *identity.Tokens
 	id     *identity.Identity
 	keys   *access.Keyring // nil for a witness
+	lease  *lease.Keeper   // nil where there are none to keep
 	tls    *tls.Config
 
-	cuts   sync.Map               // of peers to true: links that are cut on request
-	skew   atomic.Int64           // nanoseconds that wall is ahead of the machine's clock
-	data   atomic.Pointer[data]   // once the journal has an author; never for a witness
-	reason atomic.Pointer[string] // why it is not ready
+	cuts   sync.Map                                          // of peers to true: links that are cut on request
+	skew   atomic.Int64                                      // nanoseconds that wall is ahead of the machine's clock
+	seen   atomic.Pointer[map[antipode.Region]failover.Seen] // what the leader concludes; nil elsewhere
+	data   atomic.Pointer[data]                              // once the journal has an author; never for a witness
+	reason atomic.Pointer[string]                            // why it is not ready
 
 	ready  chan struct{}
 	failed chan error
@@ -70,6 +74,10 @@ type Region struct {
 	ctx    context.Context //nolint:containedctx // the life of the region, which its goroutines share
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	watchMu sync.Mutex // guards what follows
+	watch   *lease.Watch
+	views   map[antipode.Region]view // what others have reported
 
 	mu      sync.Mutex // guards what follows
 	closers []closer   // in the order of opening
@@ -109,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (*Region, error) {
 
 func (r *Region) open() error {
 	for _, step := range []func() error{
-		r.openDir, r.openStore, r.openClock, r.openLinks, r.openGroup, r.openOperator,
+		r.openDir, r.openStore, r.openClock, r.openLinks, r.openGroup, r.openLease, r.openFailover, r.openOperator,
 	} {
 		if err := step(); err != nil {
 			return err

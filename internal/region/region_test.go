@@ -12,6 +12,7 @@ import (
 
 	"github.com/antipode-io/antipode"
 	"github.com/antipode-io/antipode/internal/api/dynamo"
+	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/data/table"
 	"github.com/antipode-io/antipode/internal/link"
 	"github.com/antipode-io/antipode/internal/replica/ship"
@@ -30,11 +31,14 @@ type world struct {
 	retention time.Duration
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, change ...func(*spec.Spec)) *world {
 	t.Helper()
 	w := &world{
 		t: t, spec: spec.Builtin(), network: link.NewMemoryNetwork(time.Now, "oregon", "mumbai", "frankfurt"),
 		disks: map[antipode.Region]*vfs.MemFS{}, regions: map[antipode.Region]*Region{},
+	}
+	for _, f := range change {
+		f(w.spec)
 	}
 	for _, r := range w.spec.Regions {
 		w.disks[r.Name] = vfs.NewCrashableMem()
@@ -288,12 +292,21 @@ func TestLostDiskAfterCut(t *testing.T) {
 	})
 }
 
-// TestWriterOutOfReach checks that writes to a table whose writer is cut off
-// fail in time with a word on which region, that reads go on, and that the cut
+// pinned has no region take another one's place by itself.
+func pinned(s *spec.Spec) {
+	for i := range s.Tables {
+		if s.Tables[i].Failover != "" {
+			s.Tables[i].Failover = control.FailoverPinned
+		}
+	}
+}
+
+// TestWriterOutOfReach checks that writes to a pinned table whose writer is cut
+// off fail in time with a word on which region, that reads go on, and that the cut
 // region goes on by itself.
 func TestWriterOutOfReach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newWorld(t, pinned)
 		defer w.close()
 		w.ready()
 		if err := w.put("mumbai", "catalog", "k"); err != nil {

@@ -134,7 +134,7 @@ func (c *core) open() (err error) {
 		Retention: r.tuning.retention, AdaptAfter: 3, AdaptDwell: 500 * time.Millisecond,
 	})
 	c.ship = ship.New(ship.Config{
-		Journal: c.log, Known: c.known, Stripes: stripes,
+		Journal: c.log, Known: c.known, Admit: c.tables.Admit, Stripes: stripes,
 		Members:    func(id antipode.Shard) []antipode.Region { return s.bugs.members(c, id) },
 		Session:    func(txn *journal.Txn) ship.Session { return c.tables.Session(txn) },
 		Stamp:      c.clock.Last,

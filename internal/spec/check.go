@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/spec/geo"
 )
 
@@ -26,6 +28,7 @@ func rulesHelp() string {
 // check looks for what contradicts itself in a spec that is filled in. Fields
 // that were filled in have no position, so messages fall back to what is around.
 func (d *decoder) check(s *Spec) {
+	d.checkTiming(s)
 	d.checkRegions(s)
 	if len(d.problems) > 0 {
 		return // tables name regions; more messages would only be echoes
@@ -49,6 +52,34 @@ func (d *decoder) where(candidates ...any) pos {
 		}
 	}
 	return pos{}
+}
+
+// The lease's bounds: below the shortest a renewal across an ocean that is lost
+// once would end it; beyond the longest nobody would call it a failover.
+const (
+	minLease, maxLease             = Duration(time.Second), Duration(time.Minute)
+	minReturnAfter, maxReturnAfter = Duration(time.Second), Duration(24 * time.Hour)
+)
+
+// checkTiming looks at the top-level durations.
+func (d *decoder) checkTiming(s *Spec) {
+	for _, f := range []struct {
+		name      string
+		is        *Duration
+		from, to  Duration
+		otherwise string
+	}{
+		{"lease", &s.Lease, minLease, maxLease, "a shorter one would end whenever a message between regions is late, a longer one would keep a lost region's tables closed as long"},
+		{"return_after", &s.ReturnAfter, minReturnAfter, maxReturnAfter, "to let nothing go back by itself, write return: manual in the tables"},
+	} {
+		given := *f.is
+		if p, ok := d.at[f.is]; ok && (given < f.from || given > f.to || d.zero[f.is]) {
+			if d.zero[f.is] {
+				given = 0
+			}
+			d.problem(p, fmt.Sprintf("%s is %v", f.name, given), fmt.Sprintf("choose one from %v to %v; %s", f.from, f.to, f.otherwise))
+		}
+	}
 }
 
 func (d *decoder) checkRegions(s *Spec) {
@@ -106,6 +137,10 @@ func (d *decoder) checkRegion(s *Spec, r *Region) {
 			d.problem(p, fmt.Sprintf("the link of %s is at %s, which tells the other regions no host to connect to", r.Name, *f.addr), "write the host name or address that they reach it by")
 		}
 	}
+	if r.Journal && !r.Witness {
+		d.problem(d.where(&r.Journal, r), fmt.Sprintf("region %s has journal: true, which only a witness can have: a region that stores tables keeps their journals anyway", r.Name),
+			"remove journal, or add witness: true")
+	}
 	if t := r.TLS; t != nil && (t.Cert == "" || t.Key == "") {
 		d.problem(d.where(t), "tls names no file", "write tls: {cert: FILE, key: FILE}")
 	}
@@ -156,10 +191,7 @@ func (d *decoder) checkTable(s *Spec, t *Table) {
 		d.problem(d.where(&t.Name, t), fmt.Sprintf("%q can't be a table's name", t.Name), "DynamoDB's rule: 3 to 255 letters, digits, underscores, hyphens and dots")
 	}
 	d.checkKey(t)
-	if t.RPO != nil && len(t.Replicas) == 1 {
-		d.problem(d.where(t.RPO, t), fmt.Sprintf("table %s promises an rpo of %v, but only %s keeps it: there is no other copy", t.Name, t.RPO, t.Replicas[0]),
-			"add a replica or remove rpo")
-	}
+	d.checkRPO(s, t)
 	if !d.regions(s, t, "replicas", &t.Replicas) {
 		return
 	}
@@ -188,6 +220,85 @@ func (d *decoder) checkTable(s *Spec, t *Table) {
 		if f.set && f.mode != t.Writes {
 			d.problem(d.where(f.field, t), fmt.Sprintf("table %s has a %s, which only a table written in %s mode has; this one is %s", t.Name, f.name, f.mode, t.Writes),
 				fmt.Sprintf("remove %s, or change writes to %s", f.name, f.mode))
+		}
+	}
+	d.checkFailover(s, t)
+}
+
+// checkRPO checks what a table says about how much may be lost.
+func (d *decoder) checkRPO(s *Spec, t *Table) {
+	others := len(t.Replicas) - 1 + s.journalKeepers()
+	switch {
+	case t.RPO != nil && others == 0:
+		d.problem(d.where(t.RPO, t), fmt.Sprintf("table %s promises an rpo of %v, but only %s keeps it: there is no other copy", t.Name, t.RPO, t.Replicas[0]),
+			"add a replica or remove rpo")
+		return
+	case t.zeroRPO() && (t.RPOCopies < 1 || t.RPOCopies > others):
+		d.problem(d.where(&t.RPOCopies, t), fmt.Sprintf("table %s wants each write on disk in %d other regions (rpo_copies), and %d others keep it", t.Name, t.RPOCopies, others),
+			fmt.Sprintf("choose rpo_copies from 1 to %d, add replicas, or let a witness count with journal: true", others))
+	}
+	for _, f := range []struct {
+		name  string
+		set   bool
+		field any
+	}{{"rpo_copies", t.RPOCopies != 0, &t.RPOCopies}, {"unprotected", t.Unprotected != "", &t.Unprotected}} {
+		if f.set && !t.zeroRPO() {
+			d.problem(d.where(f.field, t), fmt.Sprintf("table %s has %s, which only rpo: 0s looks at", t.Name, f.name), fmt.Sprintf("remove %s, or add rpo: 0s", f.name))
+		}
+	}
+	if modes := []string{control.UnprotectedDegrade, control.UnprotectedBlock}; t.zeroRPO() && !slices.Contains(modes, t.Unprotected) {
+		d.problem(d.where(&t.Unprotected, t), fmt.Sprintf("unprotected is %q", t.Unprotected),
+			choose(t.Unprotected, modes, "degrade (writes go on while too few regions are left to copy to, on record), block (they wait, then fail)"))
+	}
+}
+
+// journalKeepers counts the witnesses that keep journals.
+func (s *Spec) journalKeepers() (n int) {
+	for _, r := range s.Regions {
+		if r.Witness && r.Journal {
+			n++
+		}
+	}
+	return n
+}
+
+// checkFailover checks what a table says about the loss of a region.
+func (d *decoder) checkFailover(s *Spec, t *Table) {
+	if t.Writes == antipode.WriteLocal {
+		for _, f := range []struct {
+			name  string
+			set   bool
+			field any
+		}{{"failover", t.Failover != "", &t.Failover}, {"successors", len(t.Successors) > 0, &t.Successors}, {"return", t.Return != "", &t.Return}} {
+			if f.set {
+				d.problem(d.where(f.field, t), fmt.Sprintf("table %s has %s, which a table written in local mode has no use for: every region accepts its writes, so nobody has to take over", t.Name, f.name),
+					"remove "+f.name)
+			}
+		}
+		return
+	}
+	p := d.where(&t.Failover, t)
+	modes := []string{control.FailoverLease, control.FailoverPinned}
+	switch {
+	case !slices.Contains(modes, t.Failover):
+		d.problem(p, fmt.Sprintf("failover is %q", t.Failover),
+			choose(t.Failover, modes, "lease (another region takes a lost one's place by itself), pinned (only when a person says so)"))
+	case t.Failover == control.FailoverLease && !s.HasSpareMajority():
+		d.problem(p, fmt.Sprintf("table %s is to fail over by lease, but %d voters have no majority when one of them is lost: those that are left can't tell its death from a cut, so none of them may take its place by itself",
+			t.Name, len(s.Regions)), "add a region, or a witness (witness: true), or write failover: pinned")
+	case t.Failover == control.FailoverLease && len(t.Replicas) == 1:
+		d.problem(p, fmt.Sprintf("table %s is to fail over by lease, but only %s keeps it: nobody could take over", t.Name, t.Replicas[0]), "add a replica, or write failover: pinned")
+	}
+	if modes := []string{control.ReturnAuto, control.ReturnManual}; !slices.Contains(modes, t.Return) {
+		d.problem(d.where(&t.Return, t), fmt.Sprintf("return is %q", t.Return),
+			choose(t.Return, modes, "auto (what a lost region had goes back there once it is healthy), manual (when a person says so)"))
+	}
+	if !d.regions(s, t, "successors", &t.Successors) {
+		return
+	}
+	for i := range t.Successors {
+		if r := &t.Successors[i]; !slices.Contains(t.Replicas, *r) {
+			d.problem(d.where(r), fmt.Sprintf("successors names %s, which keeps no copy of %s", *r, t.Name), "remove it, or add it to replicas")
 		}
 	}
 }

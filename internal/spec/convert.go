@@ -11,7 +11,7 @@ import (
 func (s *Spec) ControlRegions() []control.Region {
 	out := make([]control.Region, len(s.Regions))
 	for i, r := range s.Regions {
-		out[i] = control.Region{Name: r.Name, Location: r.Location.String(), Witness: r.Witness}
+		out[i] = control.Region{Name: r.Name, Location: r.Location.String(), Witness: r.Witness, Journal: r.Journal}
 	}
 	return out
 }
@@ -25,6 +25,8 @@ func (s *Spec) ControlTables() []control.Table {
 			Name: t.Name, Partition: control.KeyAttribute(t.Key.Partition),
 			Writes: t.Writes, Writer: t.Writer, Rule: t.Rule, Priority: slices.Clone(t.Priority),
 			Replicas: slices.Sorted(slices.Values(t.Replicas)), FromSpec: true,
+			Copies: t.RPOCopies, Unprotected: t.Unprotected,
+			Failover: t.Failover, Successors: slices.Clone(t.Successors), Return: t.Return,
 		}
 		if t.Key.Sort != nil {
 			k := control.KeyAttribute(*t.Key.Sort)

@@ -28,7 +28,7 @@ const (
 // Load reads a spec. The filename is for the messages. The error is an *Error
 // that lists what is wrong and how to mend it.
 func Load(data []byte, filename string) (*Spec, error) {
-	d := &decoder{at: map[any]pos{}}
+	d := &decoder{at: map[any]pos{}, zero: map[any]bool{}}
 	s := &Spec{}
 	// The parser counts a lone carriage return as the end of a line, too.
 	text := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(data))
@@ -72,7 +72,8 @@ func posOfToken(t *token.Token) pos {
 // find the others, and remembers where each value stood.
 type decoder struct {
 	problems []Problem
-	at       map[any]pos // by the address of the field
+	at       map[any]pos  // by the address of the field
+	zero     map[any]bool // durations that were given as 0, which fill can't tell from none
 }
 
 func (d *decoder) problem(p pos, message, fix string) {

@@ -11,6 +11,7 @@
 package spec
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/spec/geo"
 )
 
@@ -39,11 +41,19 @@ const (
 	PortStride     = 100
 )
 
+// What the timing of failovers is when the file says nothing.
+const (
+	DefaultLease       = Duration(3 * time.Second)
+	DefaultReturnAfter = Duration(30 * time.Second)
+)
+
 // Spec is a whole file.
 type Spec struct {
-	BasePort int      `yaml:"base_port,omitempty" jsonschema:"default=7100,minimum=1,maximum=65482" jsonschema_description:"First port of the first region. Region number i, counted from 0, listens on 127.0.0.1 at base_port + 100·i: +0 client API, +1 operator HTTP, +2 link between regions."`
-	Regions  []Region `yaml:"regions" jsonschema:"minItems=1" jsonschema_description:"The regions. Their order matters: it gives them their default ports, and the first is the default writer."`
-	Tables   []Table  `yaml:"tables,omitempty" jsonschema_description:"The tables that exist from the start. More can be made through the DynamoDB API."`
+	BasePort    int      `yaml:"base_port,omitempty" jsonschema:"default=7100,minimum=1,maximum=65482" jsonschema_description:"First port of the first region. Region number i, counted from 0, listens on 127.0.0.1 at base_port + 100·i: +0 client API, +1 operator HTTP, +2 link between regions."`
+	Lease       Duration `yaml:"lease,omitempty" jsonschema:"default=3s" jsonschema_description:"How long a region that no longer reaches a majority goes on accepting writes to global and partitioned tables, and how long the others therefore wait before another region takes its place."`
+	ReturnAfter Duration `yaml:"return_after,omitempty" jsonschema:"default=30s" jsonschema_description:"How long a region that was replaced must have been back and healthy before it gets back what tables with return: auto had there."`
+	Regions     []Region `yaml:"regions" jsonschema:"minItems=1" jsonschema_description:"The regions. Their order matters: it gives them their default ports, and the first is the default writer."`
+	Tables      []Table  `yaml:"tables,omitempty" jsonschema_description:"The tables that exist from the start. More can be made through the DynamoDB API."`
 }
 
 // Region is one site.
@@ -51,6 +61,7 @@ type Region struct {
 	Name      antipode.Region `yaml:"name" jsonschema:"pattern=^[a-z0-9]([a-z0-9-]{0\\,61}[a-z0-9])?$" jsonschema_description:"What the region is called everywhere: in requests, replicas, ARNs and output. A DNS label: lower-case letters, digits and hyphens."`
 	Location  Location        `yaml:"location,omitempty" jsonschema_description:"Where it is: a cloud region's name, or latitude and longitude. May be left out when the region's name is a cloud region's."`
 	Witness   bool            `yaml:"witness,omitempty" jsonschema:"default=false" jsonschema_description:"A witness votes in the control group and keeps no tables. It gives two regions a majority."`
+	Journal   bool            `yaml:"journal,omitempty" jsonschema:"default=false" jsonschema_description:"For witnesses: it keeps the journals too, so that it counts as a copy for tables with rpo: 0s. It still serves no reads."`
 	Addresses Addresses       `yaml:"addresses,omitempty" jsonschema_description:"Where the region listens and where the others reach it. Default: on 127.0.0.1, counted from base_port."`
 	TLS       *TLS            `yaml:"tls,omitempty" jsonschema_description:"Certificate and key for the client and operator ports. Needed when one of them is not on loopback. The link has its own certificates."`
 }
@@ -70,15 +81,20 @@ type TLS struct {
 
 // Table is one table.
 type Table struct {
-	Name     string             `yaml:"name" jsonschema:"pattern=^[a-zA-Z0-9_.-]{3\\,255}$" jsonschema_description:"The table's name, by DynamoDB's rules: 3 to 255 letters, digits, underscores, hyphens and dots."`
-	Key      Key                `yaml:"key" jsonschema_description:"The primary key: the partition key's attribute, or partition and sort. An attribute is NAME (a string) or NAME:TYPE with type S, N or B."`
-	Writes   antipode.WriteMode `yaml:"writes" jsonschema_description:"Who accepts writes. global: one writer region, the others forward to it. partitioned: each item is written in its home region. local: every region, at local speed; a rule decides between concurrent writes."`
-	Writer   antipode.Region    `yaml:"writer,omitempty" jsonschema_description:"For global tables: the region that accepts writes. Default: the first replica in the order of the regions."`
-	Rule     antipode.Rule      `yaml:"rule,omitempty" jsonschema_description:"For local tables, where it is required: which of several concurrent versions readers see. last-writer: the latest. first-writer: the earliest. region-priority: that of the region listed first in priority."`
-	Priority []antipode.Region  `yaml:"priority,omitempty" jsonschema:"minItems=1" jsonschema_description:"For the rule region-priority: regions, the one that wins first. Those not listed come last, the latest write first."`
-	Home     Home               `yaml:"home,omitempty" jsonschema_description:"For partitioned tables: where an item is born. creator: where it is created. attribute:NAME: in the region that this attribute names. prefix: in the region that the partition key starts with, followed by one of # / : . Default: creator."`
-	Replicas []antipode.Region  `yaml:"replicas,omitempty" jsonschema:"minItems=1" jsonschema_description:"The regions that keep the table. Default: all that are no witness."`
-	RPO      *Duration          `yaml:"rpo,omitempty" jsonschema_description:"How much may be lost with a region, as a duration such as 5s. 0s: a write is answered only when another region has it on disk. Without it there is no bound."`
+	Name        string             `yaml:"name" jsonschema:"pattern=^[a-zA-Z0-9_.-]{3\\,255}$" jsonschema_description:"The table's name, by DynamoDB's rules: 3 to 255 letters, digits, underscores, hyphens and dots."`
+	Key         Key                `yaml:"key" jsonschema_description:"The primary key: the partition key's attribute, or partition and sort. An attribute is NAME (a string) or NAME:TYPE with type S, N or B."`
+	Writes      antipode.WriteMode `yaml:"writes" jsonschema_description:"Who accepts writes. global: one writer region, the others forward to it. partitioned: each item is written in its home region. local: every region, at local speed; a rule decides between concurrent writes."`
+	Writer      antipode.Region    `yaml:"writer,omitempty" jsonschema_description:"For global tables: the region that accepts writes. Default: the first replica in the order of the regions."`
+	Rule        antipode.Rule      `yaml:"rule,omitempty" jsonschema_description:"For local tables, where it is required: which of several concurrent versions readers see. last-writer: the latest. first-writer: the earliest. region-priority: that of the region listed first in priority."`
+	Priority    []antipode.Region  `yaml:"priority,omitempty" jsonschema:"minItems=1" jsonschema_description:"For the rule region-priority: regions, the one that wins first. Those not listed come last, the latest write first."`
+	Home        Home               `yaml:"home,omitempty" jsonschema_description:"For partitioned tables: where an item is born. creator: where it is created. attribute:NAME: in the region that this attribute names. prefix: in the region that the partition key starts with, followed by one of # / : . Default: creator."`
+	Replicas    []antipode.Region  `yaml:"replicas,omitempty" jsonschema:"minItems=1" jsonschema_description:"The regions that keep the table. Default: all that are no witness."`
+	RPO         *Duration          `yaml:"rpo,omitempty" jsonschema_description:"How much may be lost with a region, as a duration such as 5s. 0s: a write is answered only when another region has it on disk. Without it there is no bound."`
+	RPOCopies   int                `yaml:"rpo_copies,omitempty" jsonschema:"default=1,minimum=1" jsonschema_description:"For rpo: 0s: how many other regions have to have a write on disk before it is answered. Witnesses with journal: true count."`
+	Unprotected string             `yaml:"unprotected,omitempty" jsonschema:"enum=degrade,enum=block,default=degrade" jsonschema_description:"For rpo: 0s: what happens while too few other regions are left. degrade: writes go on, and the stretch without protection is on record. block: writes wait, then fail."`
+	Failover    string             `yaml:"failover,omitempty" jsonschema:"enum=lease,enum=pinned" jsonschema_description:"For global and partitioned tables: lease: when a region is lost, another one takes its place by itself. pinned: only when a person says so. Default: lease where three and more regions and witnesses vote."`
+	Successors  []antipode.Region  `yaml:"successors,omitempty" jsonschema:"minItems=1" jsonschema_description:"For global and partitioned tables: who takes over from a lost region, the preferred one first. Those not listed come last, the one with the least lag first."`
+	Return      string             `yaml:"return,omitempty" jsonschema:"enum=auto,enum=manual" jsonschema_description:"For global and partitioned tables: auto: what a lost region had goes back there once it has been healthy for return_after. manual: when a person says so. Default: auto for partitioned tables, manual for global ones."`
 }
 
 // Key is a table's primary key.
@@ -132,6 +148,12 @@ func (s *Spec) fill() {
 	if s.BasePort == 0 {
 		s.BasePort = DefaultBasePort
 	}
+	if s.Lease == 0 {
+		s.Lease = DefaultLease
+	}
+	if s.ReturnAfter == 0 {
+		s.ReturnAfter = DefaultReturnAfter
+	}
 	for i := range s.Regions {
 		r := &s.Regions[i]
 		if _, ok := geo.Lookup(string(r.Name)); ok && r.Location == (Location{}) {
@@ -143,11 +165,15 @@ func (s *Spec) fill() {
 		r.Addresses.fill(defaultAddresses(s.BasePort, i))
 	}
 	for i := range s.Tables {
-		s.Tables[i].fill(s.DataRegions())
+		s.Tables[i].fill(s.DataRegions(), s.HasSpareMajority())
 	}
 }
 
-func (t *Table) fill(data []antipode.Region) {
+// HasSpareMajority reports whether the loss of any one voter leaves a majority,
+// which a region needs to take another one's place.
+func (s *Spec) HasSpareMajority() bool { return len(s.Regions) >= 3 }
+
+func (t *Table) fill(data []antipode.Region, spare bool) {
 	for _, a := range []*KeyAttribute{&t.Key.Partition, t.Key.Sort} {
 		if a != nil && a.Type == "" {
 			a.Type = "S"
@@ -170,7 +196,33 @@ func (t *Table) fill(data []antipode.Region) {
 		}
 	case antipode.WriteLocal: // what it needs has no default
 	}
+	t.fillSafety(spare)
 }
+
+// fillSafety sets what happens when a region is lost.
+func (t *Table) fillSafety(spare bool) {
+	if t.zeroRPO() {
+		if t.RPOCopies == 0 {
+			t.RPOCopies = 1
+		}
+		t.Unprotected = cmp.Or(t.Unprotected, control.UnprotectedDegrade)
+	}
+	if t.Writes != antipode.WriteGlobal && t.Writes != antipode.WritePartitioned {
+		return
+	}
+	if t.Failover == "" {
+		t.Failover = control.FailoverPinned
+		if spare && len(t.Replicas) > 1 {
+			t.Failover = control.FailoverLease
+		}
+	}
+	if t.Return == "" {
+		t.Return = control.DefaultReturn(t.Writes)
+	}
+}
+
+// zeroRPO reports whether the table promises to lose nothing.
+func (t *Table) zeroRPO() bool { return t.RPO != nil && *t.RPO == 0 }
 
 func defaultAddresses(base, region int) Addresses {
 	at := func(offset int) string {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -303,6 +304,32 @@ func TestControl(t *testing.T) {
 	}
 	if got := s.ControlRegions()[1].Location; got != "53.35,-6.26" {
 		t.Errorf("location of dublin: %s", got)
+	}
+}
+
+// TestFailoverDefaults: who is replaced by itself, and who gets its roles back.
+func TestFailoverDefaults(t *testing.T) {
+	const tables = `
+tables:
+  - {name: one, key: id, writes: global, rpo: 0s}
+  - {name: two, key: id, writes: partitioned}
+  - {name: three, key: id, writes: local, rule: last-writer}
+`
+	s := load(t, "regions: [{name: us-west-2}, {name: us-east-1}, {name: eu-west-1, witness: true, journal: true}]"+tables)
+	var got []string
+	for _, c := range s.ControlTables() {
+		got = append(got, strings.Join([]string{c.Failover, c.Return, c.Unprotected, strconv.Itoa(c.Copies)}, " "))
+	}
+	if diff := cmp.Diff([]string{"lease manual degrade 1", "lease auto  0", "   0"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if !s.ControlRegions()[2].Journal || s.Lease != DefaultLease || s.ReturnAfter != DefaultReturnAfter {
+		t.Errorf("%+v, lease %v, return after %v", s.ControlRegions()[2], s.Lease, s.ReturnAfter)
+	}
+	for _, c := range load(t, "regions: [{name: us-west-2}, {name: us-east-1}]"+tables).ControlTables()[:2] {
+		if c.Failover != control.FailoverPinned {
+			t.Errorf("%s fails over by %s with two voters", c.Name, c.Failover)
+		}
 	}
 }
 

@@ -83,6 +83,7 @@ func (d *decoder) duration(t *Duration, n ast.Node, what string) {
 		return
 	}
 	*t = Duration(v)
+	d.zero[t] = v == 0
 }
 
 // MarshalYAML writes the duration as Go does.

@@ -25,20 +25,23 @@ func TestTags(t *testing.T) {
 		tags map[string]string
 		want control.Table
 	}{
-		"none":          {nil, control.Table{Writes: "global", Writer: "oregon", Replicas: both}},
-		"other tags":    {map[string]string{"team": "x"}, control.Table{Writes: "global", Writer: "oregon", Replicas: both}},
-		"global":        {map[string]string{tagWrites: "global", tagWriter: "mumbai"}, control.Table{Writes: "global", Writer: "mumbai", Replicas: both}},
-		"alias":         {map[string]string{tagWriter: "ap-south-1"}, control.Table{Writes: "global", Writer: "mumbai", Replicas: both}},
-		"replicas":      {map[string]string{tagReplicas: "us-west-2"}, control.Table{Writes: "global", Writer: "oregon", Replicas: both[1:]}},
-		"replica lists": {map[string]string{tagReplicas: "oregon, mumbai"}, control.Table{Writes: "global", Writer: "oregon", Replicas: both}},
-		"partitioned":   {map[string]string{tagWrites: "partitioned"}, control.Table{Writes: "partitioned", HomeBy: "creator", Replicas: both}},
-		"prefix":        {map[string]string{tagWrites: "partitioned", tagHome: "prefix"}, control.Table{Writes: "partitioned", HomeBy: "prefix", Replicas: both}},
-		"attribute":     {map[string]string{tagWrites: "partitioned", tagHome: "attribute:home:town"}, control.Table{Writes: "partitioned", HomeBy: "attribute", HomeAttr: "home:town", Replicas: both}},
+		"none":          {nil, control.Table{Writes: "global", Writer: "oregon", Failover: "lease", Return: "manual", Replicas: both}},
+		"other tags":    {map[string]string{"team": "x"}, control.Table{Writes: "global", Writer: "oregon", Failover: "lease", Return: "manual", Replicas: both}},
+		"global":        {map[string]string{tagWrites: "global", tagWriter: "mumbai"}, control.Table{Writes: "global", Writer: "mumbai", Failover: "lease", Return: "manual", Replicas: both}},
+		"alias":         {map[string]string{tagWriter: "ap-south-1"}, control.Table{Writes: "global", Writer: "mumbai", Failover: "lease", Return: "manual", Replicas: both}},
+		"replicas":      {map[string]string{tagReplicas: "us-west-2"}, control.Table{Writes: "global", Writer: "oregon", Failover: "pinned", Return: "manual", Replicas: both[1:]}},
+		"replica lists": {map[string]string{tagReplicas: "oregon, mumbai"}, control.Table{Writes: "global", Writer: "oregon", Failover: "lease", Return: "manual", Replicas: both}},
+		"partitioned":   {map[string]string{tagWrites: "partitioned"}, control.Table{Writes: "partitioned", HomeBy: "creator", Failover: "lease", Return: "auto", Replicas: both}},
+		"prefix":        {map[string]string{tagWrites: "partitioned", tagHome: "prefix"}, control.Table{Writes: "partitioned", HomeBy: "prefix", Failover: "lease", Return: "auto", Replicas: both}},
+		"attribute":     {map[string]string{tagWrites: "partitioned", tagHome: "attribute:home:town"}, control.Table{Writes: "partitioned", HomeBy: "attribute", HomeAttr: "home:town", Failover: "lease", Return: "auto", Replicas: both}},
 		"local":         {map[string]string{tagWrites: "local", tagRule: "last-writer"}, control.Table{Writes: "local", Rule: "last-writer", Replicas: both}},
 		"first":         {map[string]string{tagWrites: "local", tagRule: "first-writer", tagRPO: "5s"}, control.Table{Writes: "local", Rule: "first-writer", RPO: "5s", Replicas: both}},
 		"priority":      {map[string]string{tagWrites: "local", tagRule: "region-priority=oregon,ap-south-1"}, control.Table{Writes: "local", Rule: "region-priority", Priority: []antipode.Region{"oregon", "mumbai"}, Replicas: both}},
 		"priority +":    {map[string]string{tagWrites: "local", tagRule: "region-priority:oregon+mumbai"}, control.Table{Writes: "local", Rule: "region-priority", Priority: []antipode.Region{"oregon", "mumbai"}, Replicas: both}},
 		"priority bare": {map[string]string{tagWrites: "local", tagRule: "region-priority"}, control.Table{Writes: "local", Rule: "region-priority", Priority: both, Replicas: both}},
+		"zero rpo":      {map[string]string{tagRPO: "0s"}, control.Table{Writes: "global", Writer: "oregon", RPO: "0s", Copies: 1, Unprotected: "degrade", Failover: "lease", Return: "manual", Replicas: both}},
+		"copies":        {map[string]string{tagWrites: "local", tagRule: "last-writer", tagRPO: "0s", tagCopies: "1", tagUnprotected: "block"}, control.Table{Writes: "local", Rule: "last-writer", RPO: "0s", Copies: 1, Unprotected: "block", Replicas: both}},
+		"failover":      {map[string]string{tagFailover: "pinned", tagSuccessors: "ap-south-1+oregon", tagReturn: "auto"}, control.Table{Writes: "global", Writer: "oregon", Failover: "pinned", Successors: both, Return: "auto", Replicas: both}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := &control.Table{Tags: tc.tags, Partition: control.KeyAttribute{Name: "id", Type: "S"}}
@@ -81,6 +84,15 @@ func TestTagsRefused(t *testing.T) {
 		"home":                 {map[string]string{tagWrites: "partitioned", tagHome: "attribute:"}, "creator, attribute:NAME or prefix"},
 		"home word":            {map[string]string{tagWrites: "partitioned", tagHome: "creator:x"}, "creator, attribute:NAME or prefix"},
 		"rpo":                  {map[string]string{tagRPO: "soon"}, "a duration"},
+		"rpo alone":            {map[string]string{tagRPO: "0s", tagReplicas: "oregon"}, "only oregon keeps the table"},
+		"copies too many":      {map[string]string{tagRPO: "0s", tagCopies: "2"}, "a number from 1 to 1"},
+		"copies without rpo":   {map[string]string{tagRPO: "1s", tagCopies: "1"}, "no meaning without the tag antipode:rpo set to 0s"},
+		"unprotected":          {map[string]string{tagRPO: "0s", tagUnprotected: "pray"}, "degrade or block"},
+		"failover":             {map[string]string{tagFailover: "yes"}, "lease or pinned"},
+		"failover alone":       {map[string]string{tagFailover: "lease", tagReplicas: "oregon"}, "pinned here"},
+		"failover of local":    {map[string]string{tagWrites: "local", tagRule: "last-writer", tagFailover: "lease"}, "no meaning for a table written in local mode"},
+		"successor no replica": {map[string]string{tagSuccessors: "mumbai", tagReplicas: "oregon"}, "regions that keep the table (oregon)"},
+		"return":               {map[string]string{tagReturn: "soon"}, "auto or manual"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := applyTags(&control.Table{Tags: tc.tags}, state, "oregon")
@@ -96,13 +108,16 @@ func TestTagsRefused(t *testing.T) {
 }
 
 func FuzzTags(f *testing.F) {
-	f.Add("local", "region-priority=oregon,mumbai", "", "", "oregon mumbai", "5s")
-	f.Add("partitioned", "", "", "attribute:x", "", "")
-	f.Add("global", "", "us-west-2", "", "", "")
+	f.Add("local", "region-priority=oregon,mumbai", "", "", "oregon mumbai", "5s", "", "", "", "")
+	f.Add("partitioned", "", "", "attribute:x", "", "0s", "1", "block", "lease", "mumbai")
+	f.Add("global", "", "us-west-2", "", "oregon", "0s", "", "", "pinned", "oregon")
 	state := newFakeControl(f).State()
-	f.Fuzz(func(t *testing.T, writes, rule, writer, home, replicas, rpo string) {
+	f.Fuzz(func(t *testing.T, writes, rule, writer, home, replicas, rpo, copies, unprotected, failover, successors string) {
 		tags := map[string]string{}
-		for k, v := range map[string]string{tagWrites: writes, tagRule: rule, tagWriter: writer, tagHome: home, tagReplicas: replicas, tagRPO: rpo} {
+		for k, v := range map[string]string{
+			tagWrites: writes, tagRule: rule, tagWriter: writer, tagHome: home, tagReplicas: replicas,
+			tagRPO: rpo, tagCopies: copies, tagUnprotected: unprotected, tagFailover: failover, tagSuccessors: successors,
+		} {
 			if v != "" {
 				tags[k] = v
 			}

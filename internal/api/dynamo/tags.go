@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,12 @@ const (
 	tagHome     = tagPrefix + "home"     // partitioned: where an item is born
 	tagReplicas = tagPrefix + "replicas" // the regions that keep the table
 	tagRPO      = tagPrefix + "rpo"      // a promised bound on lost writes
+
+	tagCopies      = tagPrefix + "rpo-copies"  // rpo 0s: how many others have a write on disk before it is answered
+	tagUnprotected = tagPrefix + "unprotected" // rpo 0s: what happens when too few are left for that
+	tagFailover    = tagPrefix + "failover"    // how a lost region is replaced
+	tagSuccessors  = tagPrefix + "successors"  // by whom
+	tagReturn      = tagPrefix + "return"      // and how it gets its roles back
 )
 
 // maxTags is how many tags a table can have.
@@ -62,7 +69,10 @@ func applyTags(t *control.Table, state *control.State, asked antipode.Region) er
 	if err != nil {
 		return err
 	}
-	return applyRPO(t)
+	if err := applyRPO(t, state); err != nil {
+		return err
+	}
+	return applyFailover(t, state)
 }
 
 func errTag(tag, value, want string) error {
@@ -72,7 +82,7 @@ func errTag(tag, value, want string) error {
 // knownTags refuses a tag of ours that is none: a typing error in it would
 // silently make a table of another kind.
 func knownTags(tags map[string]string) error {
-	known := []string{tagWrites, tagWriter, tagRule, tagHome, tagReplicas, tagRPO}
+	known := []string{tagWrites, tagWriter, tagRule, tagHome, tagReplicas, tagRPO, tagCopies, tagUnprotected, tagFailover, tagSuccessors, tagReturn}
 	for _, name := range slices.Sorted(maps.Keys(tags)) {
 		if strings.HasPrefix(name, tagPrefix) && !slices.Contains(known, name) {
 			return errValidation("One or more parameter values were invalid: Tag %s is not known; known are %s", name, strings.Join(known, ", "))
@@ -217,15 +227,77 @@ func applyRule(t *control.Table, state *control.State) error {
 	return nil
 }
 
-func applyRPO(t *control.Table) error {
+func applyRPO(t *control.Table, state *control.State) error {
 	text, there := t.Tags[tagRPO]
+	if there {
+		if d, err := time.ParseDuration(text); err != nil || d < 0 {
+			return errTag(tagRPO, text, "a duration, such as 0s or 5s")
+		}
+		if state.OtherCopies(t) == 0 {
+			return errValidation("One or more parameter values were invalid: Tag %s bounds what is lost with a region, but only %s keeps the table; add a replica, or remove it", tagRPO, list(t.Replicas))
+		}
+		t.RPO = text
+	}
+	if d, ok := t.Bound(); !ok || d != 0 {
+		for _, n := range []string{tagCopies, tagUnprotected} {
+			if _, there := t.Tags[n]; there {
+				return errValidation("One or more parameter values were invalid: Tag %s has no meaning without the tag %s set to 0s; remove it, or set %s", n, tagRPO, tagRPO)
+			}
+		}
+		return nil
+	}
+	t.Unprotected = control.UnprotectedDegrade
+	if text, there := t.Tags[tagUnprotected]; there {
+		if text != control.UnprotectedDegrade && text != control.UnprotectedBlock {
+			return errTag(tagUnprotected, text, "degrade or block")
+		}
+		t.Unprotected = text
+	}
+	t.Copies = 1
+	if text, there := t.Tags[tagCopies]; there {
+		n, err := strconv.Atoi(text)
+		if others := state.OtherCopies(t); err != nil || n < 1 || n > others {
+			return errTag(tagCopies, text, fmt.Sprintf("a number from 1 to %d, which is how many other regions keep the table or its journal", others))
+		}
+		t.Copies = n
+	}
+	return nil
+}
+
+func applyFailover(t *control.Table, state *control.State) error {
+	if t.Writes == antipode.WriteLocal {
+		return notWith(t.Tags, t.Writes, tagFailover, tagSuccessors, tagReturn)
+	}
+	t.Failover = state.DefaultFailover(t)
+	if text, there := t.Tags[tagFailover]; there {
+		if text != control.FailoverLease && text != control.FailoverPinned {
+			return errTag(tagFailover, text, "lease or pinned")
+		}
+		if text == control.FailoverLease && t.Failover != text {
+			return errTag(tagFailover, text, "pinned here: a lost region can be replaced by itself only where three regions and witnesses vote and another region keeps the table")
+		}
+		t.Failover = text
+	}
+	t.Return = control.DefaultReturn(t.Writes)
+	if text, there := t.Tags[tagReturn]; there {
+		if text != control.ReturnAuto && text != control.ReturnManual {
+			return errTag(tagReturn, text, "auto or manual")
+		}
+		t.Return = text
+	}
+	text, there := t.Tags[tagSuccessors]
 	if !there {
 		return nil
 	}
-	if d, err := time.ParseDuration(text); err != nil || d < 0 {
-		return errTag(tagRPO, text, "a duration, such as 0s or 5s")
+	var err error
+	if t.Successors, err = regionsOf(tagSuccessors, text, state); err != nil {
+		return err
 	}
-	t.RPO = text
+	for _, r := range t.Successors {
+		if !t.HasReplica(r) {
+			return errTag(tagSuccessors, text, "a list of regions that keep the table ("+list(t.Replicas)+")")
+		}
+	}
 	return nil
 }
 

@@ -24,11 +24,12 @@ type Config struct {
 	// Tick is the unit of time of elections; 100 ms when 0. A Core, which has no
 	// clock, does not use it.
 	Tick time.Duration
-	// HeartbeatTicks is how often a leader is heard of, in ticks; 3 when 0.
+	// HeartbeatTicks is how often a leader is heard of, in ticks; 2 when 0.
 	HeartbeatTicks int
 	// ElectionTicks is how many ticks without a leader make a voter stand for
-	// election, plus up to as many at random; 20 when 0. Ten times the longest
-	// round trip is a good choice.
+	// election, plus up to as many at random; 12 when 0. It should be several times
+	// the longest round trip: between antipodes that is 300 ms. The pre-vote keeps a
+	// voter that is impatient for no reason from disturbing a leader.
 	ElectionTicks int
 	// FirstStartTicks is how many ticks a new voter waits to hear from all others
 	// before a majority of new voters will do to found the group; 50 when 0.
@@ -53,8 +54,8 @@ func (c Config) withDefaults() (Config, error) {
 			*v = def
 		}
 	}
-	set(&c.HeartbeatTicks, 3)
-	set(&c.ElectionTicks, 20)
+	set(&c.HeartbeatTicks, 2)
+	set(&c.ElectionTicks, 12)
 	set(&c.FirstStartTicks, 50)
 	set(&c.CompactAfter, 1000)
 	if c.Tick == 0 {

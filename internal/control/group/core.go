@@ -244,6 +244,7 @@ func (c *Core) Tick() error {
 			return c.join()
 		}
 		c.node.Tick()
+		c.missLeader()
 		if err := c.kick(); err != nil {
 			return err
 		}
@@ -318,6 +319,34 @@ func (c *Core) Propose(command control.Command) (Ticket, error) {
 	p.ticket = c.ticket
 	return p.ticket, c.guard(func() error {
 		c.sendPending()
+		return c.drain()
+	})
+}
+
+// transferLag is how many entries a voter may be behind and still be handed the
+// leadership: it gets them first, and until then nobody takes proposals.
+const transferLag = 64
+
+// Transfer hands the leadership to another voter. It does nothing unless this
+// one leads and the other is there and has almost all that is agreed on.
+func (c *Core) Transfer(to antipode.Region) error {
+	return c.guard(func() error {
+		st := c.node.BasicStatus()
+		id, known := c.ids[to]
+		if !known || to == c.cfg.Self || st.RaftState != raft.StateLeader || !c.reachable(c.peers[to]) {
+			return nil
+		}
+		ready := false
+		c.node.WithProgress(func(other uint64, _ raft.ProgressType, pr tracker.Progress) {
+			if other == id {
+				ready = pr.State == tracker.StateReplicate && pr.Match+transferLag >= st.GetCommit()
+			}
+		})
+		if !ready {
+			return nil
+		}
+		c.cfg.Logger.Info("control group's leadership is handed on", slog.String("to", string(to)))
+		c.node.TransferLeader(id)
 		return c.drain()
 	})
 }

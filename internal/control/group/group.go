@@ -31,6 +31,7 @@ type Group struct {
 	cfg   Config
 	inbox chan incoming
 	calls chan *call
+	heirs chan antipode.Region // whom to hand the leadership to
 	stop  context.CancelFunc
 	ended chan struct{}
 
@@ -62,7 +63,7 @@ func Open(ctx context.Context, cfg Config) (*Group, error) {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	g := &Group{
-		cfg: core.cfg, inbox: make(chan incoming, inboxSize), calls: make(chan *call),
+		cfg: core.cfg, inbox: make(chan incoming, inboxSize), calls: make(chan *call), heirs: make(chan antipode.Region),
 		stop: stop, ended: make(chan struct{}), changed: make(chan struct{}),
 	}
 	g.publish(core)
@@ -96,6 +97,16 @@ func (g *Group) Status() Status { return *g.status.Load() }
 func (g *Group) Leader() (antipode.Region, bool) {
 	leader := g.Status().Leader
 	return leader, leader != ""
+}
+
+// Transfer hands the leadership to another voter, if this one leads and the other
+// has everything that is agreed on. Otherwise nothing happens; Leader tells.
+func (g *Group) Transfer(ctx context.Context, to antipode.Region) {
+	select {
+	case g.heirs <- to:
+	case <-ctx.Done():
+	case <-g.ended:
+	}
 }
 
 // Receive hands in a message from another voter. It never waits.
@@ -165,6 +176,8 @@ func (g *Group) run(ctx context.Context, core *Core) {
 			_ = core.Tick() // the error stays in core.err
 		case m := <-g.inbox:
 			_ = core.Receive(m.from, m.data)
+		case to := <-g.heirs:
+			_ = core.Transfer(to)
 		case c := <-g.calls:
 			t, err := core.Propose(c.command)
 			if err != nil {

@@ -175,6 +175,31 @@ func (c *Core) plan() {
 	c.kickAt = c.ticks + 1 + uint64(3*slices.Index(c.cfg.Voters, c.cfg.Self))
 }
 
+// missLeader plans an election when the leader has been silent for as long as
+// Raft waits at least. Raft alone lets chance decide who stands first, waits up to
+// as long again for it, and that again when two stand at once.
+func (c *Core) missLeader() {
+	if c.kicks > 0 || c.leader == raft.None || !c.silent() {
+		return
+	}
+	c.kicks = 3
+	c.kickAt = c.ticks + 1 + c.turn()
+}
+
+// silent reports whether the leader, another voter, has not been heard of for so
+// long that the others may vote for somebody else.
+func (c *Core) silent() bool {
+	p := c.peers[c.names[c.leader]]
+	return p != nil && c.ticks-p.heardAt >= uint64(c.cfg.ElectionTicks)
+}
+
+// turn keeps voters apart by three ticks, which is longer than a pre-vote
+// takes: whoever is second then hears of the first in time.
+func (c *Core) turn() uint64 {
+	order := slices.DeleteFunc(slices.Clone(c.cfg.Voters), func(v antipode.Region) bool { return c.ids[v] == c.leader })
+	return uint64(3 * max(0, slices.Index(order, c.cfg.Self)))
+}
+
 // kick stands for election when it is this voter's turn by plan. Where there is a
 // leader that this voter has not heard of yet, the pre-vote keeps it from doing
 // any harm.
@@ -183,11 +208,11 @@ func (c *Core) kick() error {
 		return nil
 	}
 	c.kicks--
-	c.kickAt = c.ticks + 10
-	if c.node.BasicStatus().Lead != raft.None {
+	if c.node.BasicStatus().Lead != raft.None && !c.silent() {
 		c.kicks = 0
 		return nil
 	}
+	c.kickAt = c.ticks + 4 + c.turn()
 	if err := c.node.Campaign(); err != nil {
 		return fmt.Errorf("stand for election: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,6 +37,16 @@ type cluster struct {
 	wall    time.Time
 	step    time.Duration              // by which the clock goes on at each look
 	lost    map[antipode.Region]uint32 // by how many incarnations: its disk was lost, and it is being filled
+
+	mu     sync.Mutex                         // guards state and what follows, where a test runs requests beside its steps
+	stale  map[antipode.Region]*control.State // what a region knows that hears nothing of the group
+	unhold map[antipode.Region]bool           // has no lease
+	// intercept may fail a call as if no answer had come.
+	intercept func(from, to antipode.Region, method string) error
+	// answer may lose an answer; proposed may lose that of the group.
+	answer   func(from, to antipode.Region, method string) error
+	proposed func(from antipode.Region, cmd control.Command) error
+	refused  []error // what the group has refused
 }
 
 type region struct {
@@ -52,7 +63,7 @@ func newCluster(t testing.TB, names ...antipode.Region) *cluster {
 	c := &cluster{
 		t: t, state: control.NewState(), regions: map[antipode.Region]*region{},
 		cut: map[[2]antipode.Region]bool{}, wall: time.UnixMilli(1_700_000_000_000),
-		lost: map[antipode.Region]uint32{},
+		lost: map[antipode.Region]uint32{}, stale: map[antipode.Region]*control.State{}, unhold: map[antipode.Region]bool{},
 	}
 	for _, n := range names {
 		c.apply(control.Command{PutRegion: &control.Region{Name: n, Location: "at-" + string(n)}})
@@ -65,11 +76,43 @@ func newCluster(t testing.TB, names ...antipode.Region) *cluster {
 
 func (c *cluster) apply(cmd control.Command) {
 	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	next, err := control.Apply(c.state, c.state.Index+1, cmd)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.state = next
+}
+
+// catalog returns the agreed state as a region knows it.
+func (c *cluster) catalog(name antipode.Region) *control.State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.stale[name]; s != nil {
+		return s
+	}
+	return c.state
+}
+
+// propose is what the group does with a region's command.
+func (c *cluster) propose(name antipode.Region, cmd control.Command) (*control.State, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stale[name] != nil {
+		return nil, errCut
+	}
+	next, err := control.Apply(c.state, c.state.Index+1, cmd)
+	if err != nil {
+		c.refused = append(c.refused, err)
+	}
+	c.state = next
+	if err == nil && c.proposed != nil {
+		if err := c.proposed(name, cmd); err != nil {
+			return nil, err
+		}
+	}
+	return next, err
 }
 
 func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
@@ -88,14 +131,28 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 	}
 	r := &region{name: name, fs: fs, store: store, log: log}
 	r.ts = table.New(table.Config{
-		Self: name, Store: store, Journal: log, Clock: clock, Catalog: func() *control.State { return c.state },
+		Self: name, Store: store, Journal: log, Clock: clock, Catalog: func() *control.State { return c.catalog(name) },
+		Lease: func() bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return !c.unhold[name]
+		},
+		Propose: func(_ context.Context, cmd control.Command) (*control.State, error) { return c.propose(name, cmd) },
 		Call: func(ctx context.Context, to antipode.Region, method string, body []byte) ([]byte, error) {
 			if c.cut[[2]antipode.Region{name, to}] || c.cut[[2]antipode.Region{to, name}] {
 				return nil, errCut
 			}
+			if c.intercept != nil {
+				if err := c.intercept(name, to, method); err != nil {
+					return nil, err
+				}
+			}
 			out, err := c.regions[to].ts.Handlers()[method](ctx, name, body)
 			if err == nil && !c.held {
 				c.exchange() // what was written there arrives before the answer
+			}
+			if err == nil && c.answer != nil {
+				err = c.answer(name, to, method)
 			}
 			return out, err
 		},
@@ -103,7 +160,7 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 		Compile: compile, Timeout: time.Second, AdaptDwell: time.Second, Filling: c.lost[name] > 0,
 	})
 	r.ship = ship.New(ship.Config{
-		Journal: log, Members: r.ts.Members, Known: r.ts.Known, Copier: r.ts, Stripes: 1, FrameBytes: 1000,
+		Journal: log, Members: r.ts.Members, Known: r.ts.Known, Admit: r.ts.Admit, Copier: r.ts, Stripes: 1, FrameBytes: 1000,
 		Session: func(txn *journal.Txn) ship.Session { return r.ts.Session(txn) },
 		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(c.wall.UnixMilli(), 0) },
 	})
@@ -173,7 +230,7 @@ type put string
 func (p put) Decide(old []byte) (table.Decision, error) {
 	verb, arg, _ := strings.Cut(string(p), " ")
 	switch verb {
-	case "put":
+	case "put", "blind":
 		return table.Decision{Body: []byte(arg)}, nil
 	case "append":
 		return table.Decision{Body: append(slices.Clone(old), arg...)}, nil
@@ -188,6 +245,9 @@ func (p put) Decide(old []byte) (table.Decision, error) {
 		return table.Decision{}, fmt.Errorf("verb %q", verb)
 	}
 }
+
+// Blind says that a "blind" write is the same whatever is there.
+func (p put) Blind() bool { return strings.HasPrefix(string(p), "blind ") }
 
 func compile(verb string, payload []byte, _ *table.TableRef) (table.Op, table.Key, error) {
 	return put(payload), table.Key{Partition: []byte(verb)}, nil

@@ -25,8 +25,14 @@ func (ts *Tables) Export(id antipode.Shard) (journal.Source, error) {
 	for _, s := range journal.Spans(id) {
 		x.spans = append(x.spans, span{Span: s})
 	}
+	for _, prefix := range shardPrefixes() {
+		x.spans = append(x.spans, span{Span: shardSpan(prefix, &id)})
+	}
 	for _, t := range ts.tablesOf(id) {
-		x.spans = append(x.spans, span{Span: itemSpan(t.ID, id)}, span{spanOf(prefixHistory, t.ID), t}, span{spanOf(prefixCollision, t.ID), t})
+		x.spans = append(x.spans, span{Span: itemSpan(t.ID, id)})
+		for _, prefix := range keyPrefixes() {
+			x.spans = append(x.spans, span{spanOf(prefix, t.ID), t})
+		}
 	}
 	x.id = id
 	sh := ts.cfg.Journal.Shard(id)
@@ -35,6 +41,13 @@ func (ts *Tables) Export(id antipode.Shard) (journal.Source, error) {
 	x.snap, x.state = ts.cfg.Store.Snapshot(), sh.State()
 	return x, nil
 }
+
+// shardPrefixes are those of rows that begin with the shard and belong to a copy:
+// what is known of roles, and stranded writes. Seals don't: they are a region's own word.
+func shardPrefixes() []byte { return []byte{prefixTenure, prefixStranded} }
+
+// keyPrefixes are those of rows by table and key that belong to a copy.
+func keyPrefixes() []byte { return []byte{prefixHistory, prefixCollision, prefixPending} }
 
 // tablesOf lists the tables whose items lie in the shard, in the order of their ids.
 func (ts *Tables) tablesOf(id antipode.Shard) []*TableRef {
@@ -136,7 +149,7 @@ func (x *export) Close() error {
 	return errors.Join(err, x.snap.Close())
 }
 
-// rowIn reports whether a history or collision row belongs to a shard.
+// rowIn reports whether a row by table and key belongs to a shard.
 func rowIn(t *TableRef, row []byte, id antipode.Shard) (bool, error) {
 	key, _, err := rowKey(row)
 	if err != nil {
@@ -152,7 +165,7 @@ func rowKey(row []byte) (key []byte, end int, err error) {
 	switch {
 	case len(row) > itemHeader && row[0] == prefixItem:
 		return row[itemHeader:], len(row), nil
-	case len(row) > head && row[0] == prefixCollision:
+	case len(row) > head && (row[0] == prefixCollision || row[0] == prefixPending):
 		return row[head:], len(row), nil
 	case len(row) > head && row[0] == prefixHistory:
 		n, w := binary.Uvarint(row[head:])
@@ -169,6 +182,9 @@ func rowKey(row []byte) (key []byte, end int, err error) {
 func (ts *Tables) Begin(id antipode.Shard) error {
 	if !slices.Contains(ts.Members(id), ts.cfg.Self) {
 		return fmt.Errorf("copy shard %s: %w that keeps it, or not yet", id, ErrNoTable)
+	}
+	if ts.sealedShard(id) {
+		return fmt.Errorf("copy shard %s: a failover is under way, and what is here was promised to its successor; the sender tries again", id)
 	}
 	if err := ts.fill.begin(id); err != nil {
 		return fmt.Errorf("copy shard %s: %w", id, err)
@@ -187,12 +203,18 @@ func (ts *Tables) empty(sh *journal.Shard) error {
 		s := itemSpan(t.ID, sh.ID())
 		b.DeleteRange(s.Lower, s.Upper)
 	}
+	id := sh.ID()
+	for _, prefix := range shardPrefixes() {
+		s := shardSpan(prefix, &id)
+		b.DeleteRange(s.Lower, s.Upper)
+	}
 	c, err := sh.Empty(b)
 	if err != nil {
 		return err
 	}
+	ts.forgetShard(id)
 	for _, t := range ts.tablesOf(sh.ID()) {
-		for _, prefix := range []byte{prefixHistory, prefixCollision} {
+		for _, prefix := range keyPrefixes() {
 			if err := ts.emptyKeyed(span{spanOf(prefix, t.ID), t}, sh.ID()); err != nil {
 				return errors.Join(fmt.Errorf("empty shard %s: %w", sh.ID(), err), c.Wait())
 			}
@@ -259,7 +281,14 @@ func (ts *Tables) install(sh *journal.Shard, b engine.Batch, key, value []byte) 
 	bad := func(err error) error {
 		return fmt.Errorf("%w: row %x in a copy of shard %s: %w", journal.ErrMalformed, key, sh.ID(), err)
 	}
-	if len(key) == 0 || bytes.IndexByte([]byte{prefixItem, prefixHistory, prefixCollision}, key[0]) < 0 {
+	switch {
+	case len(key) > 0 && bytes.IndexByte(shardPrefixes(), key[0]) >= 0:
+		if err := checkShardRow(sh.ID(), key, value); err != nil {
+			return 0, bad(err)
+		}
+		b.Set(key, value)
+		return 0, nil
+	case len(key) == 0 || key[0] != prefixItem && bytes.IndexByte(keyPrefixes(), key[0]) < 0:
 		return sh.Take(b, key, value)
 	}
 	k, end, err := rowKey(key)
@@ -284,6 +313,8 @@ func (ts *Tables) install(sh *journal.Shard, b engine.Batch, key, value []byte) 
 			return 0, bad(errors.New("not at the place of its key"))
 		}
 		stamp, err = itemStamp(value)
+	case prefixPending:
+		_, err = readPending(value)
 	case prefixHistory:
 		if _, err = historyDot(key, end, sh.ID()); err == nil && len(value) > 0 {
 			_, err = collision.DecodeEntry(value)
@@ -313,8 +344,27 @@ func (ts *Tables) Finish(id antipode.Shard, want journal.State) (*journal.Commit
 	if err != nil {
 		return nil, err
 	}
+	if err := errors.Join(ts.loadTenures(&id), ts.loadPending(&id)); err != nil {
+		return c, fmt.Errorf("end copy of shard %s: %w", id, err)
+	}
 	ts.fill.end(id)
 	return c, nil
+}
+
+// checkShardRow checks that a row is what is known of a role, or a stranded write.
+func checkShardRow(id antipode.Shard, key, value []byte) error {
+	if key[0] == prefixTenure {
+		shard, _, _, err := decodeTenure(key, value)
+		if err == nil && shard != id {
+			err = fmt.Errorf("it belongs to shard %s", shard)
+		}
+		return err
+	}
+	_, e, err := readStranded(value)
+	if err == nil && (e.Dot.Shard != id || !bytes.Equal(key, strandedKey(e.Dot))) {
+		err = fmt.Errorf("it is %s", e.Dot)
+	}
+	return err
 }
 
 // Abort gives up a copy that was begun, in this run or one before, and leaves the

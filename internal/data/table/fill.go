@@ -87,6 +87,9 @@ func (ts *Tables) Filling() bool { return ts.fill.on.Load() }
 // ready refuses to decide anything while the region is being filled: what it had
 // decided before it lost its disk may not have come back yet.
 func (ts *Tables) ready() error {
+	if ts.tn.broken != nil {
+		return fmt.Errorf("read what is stored of roles: %w", ts.tn.broken)
+	}
 	if ts.fill.on.Load() {
 		return fmt.Errorf("%w: %s lost its disk and waits to be given what the other regions hold; try again, or see `antipode status`", ErrUnavailable, ts.cfg.Self)
 	}

@@ -3,7 +3,6 @@ package table
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"github.com/valyala/fastjson"
 
 	"github.com/antipode-io/antipode"
-	"github.com/antipode-io/antipode/internal/engine"
 	"github.com/antipode-io/antipode/internal/replica/collision"
 	"github.com/antipode-io/antipode/internal/replica/journal"
 )
@@ -35,24 +33,22 @@ func (ts *Tables) writePartitioned(ctx context.Context, w WriteRequest) (WriteRe
 	if err != nil {
 		return WriteResult{}, err
 	}
-	var after antipode.Dot
+	y := &way{ts: ts, t: w.Table, shard: p.shard, home: home}
 	for range maxHops {
-		if home == "" {
-			if home, err = ts.birthplace(&w); err != nil {
+		if y.home == "" {
+			if y.home, err = ts.birthplace(&w); err != nil {
 				return WriteResult{}, err
 			}
 		}
 		var res WriteResult
-		if home == ts.cfg.Self {
-			res, err = ts.writeAtHome(ctx, p, &w, terms{}, after)
+		if to := y.to(); to.Holder == ts.cfg.Self {
+			res, err = ts.writeAtHome(ctx, p, &w, terms{}, y.home, y.after)
 		} else {
-			res, err = ts.forward(ctx, home, &w, after)
+			res, err = ts.forward(ctx, to, &w, p, y)
 		}
-		var moved *movedError
-		if !errors.As(err, &moved) {
+		if !y.follow(err) {
 			return res, err
 		}
-		home, after = moved.to, moved.after
 	}
 	return WriteResult{}, fmt.Errorf("%w: the item moved %d times while it was written; try again", ErrUnavailable, maxHops)
 }
@@ -60,14 +56,20 @@ func (ts *Tables) writePartitioned(ctx context.Context, w WriteRequest) (WriteRe
 // homeHere returns the home that this region knows of: "" where it knows no
 // item. A tombstone gives no home (PROTOCOL §4).
 func (ts *Tables) homeHere(t *TableRef, p place) (antipode.Region, error) {
+	if k, ok := ts.pend.get(p.item); ok {
+		return k.home, nil // whose role was taken over: the holder knows
+	}
 	v, err := ts.visible(t, p)
-	if err != nil || v == nil || v.Delete {
+	if err != nil || !lives(v) {
 		return "", err
 	}
 	return v.Home, nil
 }
 
 func (ts *Tables) visible(t *TableRef, p place) (*collision.Version, error) {
+	if ts.pend.has(p.item) {
+		return nil, ts.pendingError(t)
+	}
 	siblings, err := ts.load(p.item)
 	if err != nil {
 		return nil, err
@@ -128,16 +130,17 @@ func (ts *Tables) resolve(t *TableRef, text string) (found antipode.Region, ok b
 	return found, ok
 }
 
-// writeAtHome writes an item that belongs here, or is born here if its arbiter
-// agrees.
-func (ts *Tables) writeAtHome(ctx context.Context, p place, w *WriteRequest, m terms, after antipode.Dot) (WriteResult, error) {
+// writeAtHome writes an item whose home's role this region holds, or gives birth
+// to it for that home if its arbiter agrees.
+func (ts *Tables) writeAtHome(ctx context.Context, p place, w *WriteRequest, m terms, home antipode.Region, after antipode.Dot) (WriteResult, error) {
 	if err := ts.awaitHanded(ctx, after); err != nil {
 		return WriteResult{}, err
 	}
-	m.home = ts.cfg.Self
 	var grant *birth
 	for range maxHops {
-		m.held = func(there *collision.Version) error { return ts.mayWrite(w.Table, p, there, grant) }
+		m.home = func(there *collision.Version) (antipode.Region, error) {
+			return ts.homeOf(w.Table, p, there, home, grant)
+		}
 		res, err := ts.commit(ctx, p, w, m)
 		if err == nil {
 			ts.consider(ctx, p, w.Table, m.from, res.Dot)
@@ -149,11 +152,11 @@ func (ts *Tables) writeAtHome(ctx context.Context, p place, w *WriteRequest, m t
 		if err := ts.checkBirth(w); err != nil {
 			return WriteResult{}, err
 		}
-		if grant, err = ts.askBirth(ctx, w.Table, p, true); err != nil {
+		if grant, err = ts.askBirth(ctx, w.Table, p, home); err != nil {
 			return WriteResult{}, err
 		}
-		if grant.Home != ts.cfg.Self {
-			return WriteResult{}, &movedError{to: grant.Home, after: grant.after}
+		if grant.Home != home {
+			return WriteResult{}, &movedError{home: grant.Home, after: grant.after}
 		}
 	}
 	return WriteResult{}, fmt.Errorf("%w: the item is made and deleted faster than its birth can be agreed on; try again", ErrUnavailable)
@@ -189,57 +192,56 @@ func (ts *Tables) checkBirth(w *WriteRequest) error {
 		w.Table.HomeAttr, w.Table.Name, w.Table.Replicas, home)}
 }
 
-// mayWrite is asked in the critical section: is this region the item's home, or
-// does the grant still allow the birth?
-func (ts *Tables) mayWrite(t *TableRef, p place, there *collision.Version, grant *birth) error {
-	if there != nil && !there.Delete {
-		if there.Home == ts.cfg.Self {
-			return nil
-		}
-		return &movedError{to: there.Home, after: there.Dot}
+// homeOf is asked in the critical section whose the item is: that of the version
+// there, or the home that it is to be born for, if that is allowed.
+func (ts *Tables) homeOf(t *TableRef, p place, there *collision.Version, born antipode.Region, grant *birth) (antipode.Region, error) {
+	if lives(there) {
+		return there.Home, nil
 	}
 	if t.HomeBy == antipode.HomePrefix {
-		return ts.mayBearPrefixed(t, p, there)
+		return ts.prefixed(t, p)
 	}
-	if arbiterOf(t, p.key) == ts.cfg.Self {
+	arbiter := arbiterOf(t, p.key)
+	switch under, err := ts.arbiter(t, p, arbiter); {
+	case err == nil:
 		// The arbiter itself gives birth: nothing can come between its decision
 		// and the write, so no grant has to be stored.
-		b, err := ts.storedGrant(t, p)
-		if err != nil || b == nil || b.Home == ts.cfg.Self {
-			return err
+		b, err := ts.storedGrant(t, p, under)
+		if err != nil || b == nil || b.Home == born {
+			return born, err
 		}
-		return &movedError{to: b.Home}
+		return "", &movedError{home: b.Home}
+	case !errors.As(err, new(*movedError)):
+		return "", err
 	}
 	if grant == nil || grant.swept != ts.gc.dropped(p.shard) {
-		return errUnborn // a tombstone may have gone since, and with it what the grant was about
+		return "", errUnborn // a tombstone may have gone since, and with it what the grant was about
+	}
+	if grant.under.Compare(ts.standing(t, arbiter, p.shard).Tenure) < 0 {
+		return "", errUnborn // the arbiter's role has moved, and whoever has it now does not know of the grant
 	}
 	var tomb antipode.Dot
 	if there != nil {
 		tomb = there.Dot
 	}
 	if tomb != grant.tomb() && (there != nil || !ts.cfg.Journal.Shard(p.shard).Applied().Includes(grant.tomb())) {
-		return errUnborn
+		return "", errUnborn
 	}
-	return nil
+	return born, nil
 }
 
-// mayBearPrefixed lets only the region that the key itself names give birth to
-// it. One that the item was moved to, and that saw it removed, sends the writer
-// back, along with the removal.
-func (ts *Tables) mayBearPrefixed(t *TableRef, p place, there *collision.Version) error {
+// prefixed returns the home that the key itself names: only it gives birth to
+// the item. An item that was moved and removed is sent back to it.
+func (ts *Tables) prefixed(t *TableRef, p place) (antipode.Region, error) {
 	k, err := splitKey(p.key)
 	if err != nil {
-		return err
+		return "", err
 	}
 	home, ok := ts.prefixHome(t, k.Partition)
-	if !ok || home == ts.cfg.Self {
-		return nil // birthplace has refused a key that names no region
+	if !ok {
+		return "", fmt.Errorf("write to %s: %w: its key names no region", t.Name, ErrNotHome) // birthplace has refused it
 	}
-	moved := &movedError{to: home}
-	if there != nil {
-		moved.after = there.Dot
-	}
-	return moved
+	return home, nil
 }
 
 // writeForPeer serves a forwarded write.
@@ -248,171 +250,11 @@ func (ts *Tables) writeForPeer(ctx context.Context, from antipode.Region, c *cal
 	if err != nil {
 		return WriteResult{}, err
 	}
-	return ts.writeAtHome(ctx, p, w, terms{from: from, request: c.ID}, after)
-}
-
-// birth is an arbiter's word on a key: where the item lives, or who may give
-// birth to it. It is stored as JSON under prefixGrant.
-type birth struct {
-	Home  antipode.Region `json:"home"` // "" only in the answer to a question without a claim
-	Tomb  string          `json:"tomb,omitempty"`
-	Lives bool            `json:"lives,omitempty"` // there is an item; not stored
-
-	after antipode.Dot // the version that says so, when it lives
-	swept uint64       // the shard's count of dropped tombstones when it was asked for
-}
-
-func (b *birth) tomb() antipode.Dot {
-	d, err := antipode.ParseDot(b.Tomb)
-	if err != nil {
-		return antipode.Dot{}
+	home := c.Home
+	if home == "" {
+		home = ts.cfg.Self
 	}
-	return d
-}
-
-// askBirth asks the key's arbiter. With a claim, a key without an item is
-// granted to this region.
-func (ts *Tables) askBirth(ctx context.Context, t *TableRef, p place, claim bool) (*birth, error) {
-	swept := ts.gc.dropped(p.shard)
-	there, err := ts.visible(t, p)
-	if err != nil {
-		return nil, err
-	}
-	req := &call{Table: t.ID, Blobs: [2][]byte{p.key}}
-	if claim {
-		req.Home = ts.cfg.Self
-	}
-	if there != nil && there.Delete {
-		req.After = there.Dot.String()
-	}
-	arbiter := arbiterOf(t, p.key)
-	var b *birth
-	if arbiter == ts.cfg.Self {
-		b, err = ts.arbitrate(ctx, t, p, req)
-	} else {
-		var answer *call
-		if answer, err = ts.ask(ctx, arbiter, methodBirth, req); err == nil {
-			b = &birth{Home: answer.Home, Tomb: answer.After, Lives: answer.New}
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	b.swept = swept
-	if b.Lives {
-		b.after = b.tomb()
-		return b, nil
-	}
-	if tomb := b.tomb(); !tomb.IsZero() {
-		if err := ts.cfg.Journal.WaitApplied(ctx, tomb.Shard, tomb.Origin, tomb.Seq); err != nil {
-			return nil, fmt.Errorf("%w: the item's last removal has not arrived in %s in time; try again", ErrUnavailable, ts.cfg.Self)
-		}
-	}
-	return b, nil
-}
-
-func (ts *Tables) serveBirth(ctx context.Context, from antipode.Region, body []byte) ([]byte, error) {
-	c, t, err := ts.open(from, body)
-	if err != nil {
-		return refuse(err)
-	}
-	if c.Home != "" && c.Home != from {
-		return refuse(fmt.Errorf("birth for %s asked by %s", c.Home, from))
-	}
-	b, err := ts.arbitrate(ctx, t, locateEncoded(t, c.Blobs[0]), c)
-	if err != nil {
-		return refuse(err)
-	}
-	return (&call{Home: b.Home, After: b.Tomb, New: b.Lives}).encode()
-}
-
-// arbitrate decides births of a key whose arbiter is this region. A grant is
-// durable before it is told.
-func (ts *Tables) arbitrate(ctx context.Context, t *TableRef, p place, c *call) (*birth, error) {
-	if arbiterOf(t, p.key) != ts.cfg.Self {
-		return nil, fmt.Errorf("%w: %s is not the arbiter of this key", ErrUnavailable, ts.cfg.Self)
-	}
-	tomb, err := c.after()
-	if err != nil {
-		return nil, err
-	}
-	if !tomb.IsZero() {
-		// The asker knows of a removal: what it grants must come after that.
-		if err := ts.cfg.Journal.WaitApplied(ctx, tomb.Shard, tomb.Origin, tomb.Seq); err != nil {
-			return nil, fmt.Errorf("%w: the item's last removal has not arrived at its arbiter %s in time; try again", ErrUnavailable, ts.cfg.Self)
-		}
-	}
-	sh := ts.cfg.Journal.Shard(p.shard)
-	sh.Lock()
-	b, commit, err := ts.arbitrateLocked(t, p, c.Home)
-	sh.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	if commit != nil {
-		if err := commit.Wait(); err != nil {
-			return nil, fmt.Errorf("store grant: %w", err)
-		}
-	}
-	return b, nil
-}
-
-func (ts *Tables) arbitrateLocked(t *TableRef, p place, claim antipode.Region) (*birth, engine.Commit, error) {
-	there, err := ts.visible(t, p)
-	if err != nil {
-		return nil, nil, err
-	}
-	if there != nil && !there.Delete {
-		return &birth{Home: there.Home, Tomb: there.Dot.String(), Lives: true}, nil, nil
-	}
-	b, err := ts.storedGrant(t, p)
-	if err != nil {
-		return nil, nil, err
-	}
-	if b == nil {
-		b = &birth{Home: claim}
-		if there != nil {
-			b.Tomb = there.Dot.String()
-		}
-		if claim == "" {
-			return b, nil, nil
-		}
-	}
-	// Stored again where it was there: whoever stored it may still wait for the
-	// disk, and this answer must not come before.
-	c, err := ts.storeGrant(t, p, b)
-	return b, c, err
-}
-
-// storedGrant returns the key's outstanding grant, or nil.
-func (ts *Tables) storedGrant(t *TableRef, p place) (*birth, error) {
-	row := keyed(prefixGrant, t.ID, p.key)
-	stored, err := ts.cfg.Store.Get(nil, row)
-	if errors.Is(err, engine.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read grant: %w", err)
-	}
-	b := new(birth)
-	if err := json.Unmarshal(stored, b); err != nil {
-		return nil, fmt.Errorf("%w: grant %x: %w", engine.ErrCorrupt, row, err)
-	}
-	return b, nil
-}
-
-func (ts *Tables) storeGrant(t *TableRef, p place, b *birth) (engine.Commit, error) {
-	text, err := json.Marshal(b)
-	if err != nil {
-		return nil, fmt.Errorf("store grant: %w", err)
-	}
-	batch := ts.cfg.Store.NewBatch()
-	batch.Set(keyed(prefixGrant, t.ID, p.key), text)
-	c, err := ts.cfg.Store.Apply(batch)
-	if err != nil {
-		return nil, fmt.Errorf("store grant: %w", err)
-	}
-	return c, nil
+	return ts.writeAtHome(ctx, p, w, terms{from: from, request: c.ID, meant: meant{home, c.Epoch}}, home, after)
 }
 
 // getFromHome answers a consistent read of a partitioned table.
@@ -423,29 +265,19 @@ func (ts *Tables) getFromHome(ctx context.Context, t *TableRef, p place, dst []b
 	if err != nil {
 		return nil, err
 	}
-	var after antipode.Dot
+	y := &way{ts: ts, t: t, shard: p.shard, home: home}
 	for range maxHops {
 		var item []byte
-		if home == "" || home == ts.cfg.Self {
-			item, err = ts.getAtHome(ctx, t, p, after)
+		if y.home == "" {
+			item, err = ts.getAtHome(ctx, t, p, y.after)
+		} else if to := y.to(); to.Holder == ts.cfg.Self {
+			item, err = ts.getAtHome(ctx, t, p, y.after)
 		} else {
-			req := &call{Table: t.ID, Blobs: [2][]byte{p.key}}
-			if !after.IsZero() {
-				req.After = after.String()
-			}
-			var answer *call
-			if answer, err = ts.ask(ctx, home, methodGet, req); err == nil {
-				item = answer.Blobs[0]
-			}
+			item, err = ts.getFrom(ctx, to, t, p, y)
 		}
-		if moved, ok := errors.AsType[*movedError](err); ok {
-			home, after = moved.to, moved.after
-			continue
+		if !y.follow(err) {
+			return appendItem(dst, item), err
 		}
-		if err != nil || item == nil {
-			return nil, err
-		}
-		return append(dst, item...), nil
 	}
 	return nil, fmt.Errorf("%w: the item moved %d times while it was read; try again", ErrUnavailable, maxHops)
 }
@@ -458,9 +290,9 @@ func (ts *Tables) getForPeer(ctx context.Context, c *call, t *TableRef, p place)
 	return ts.getAtHome(ctx, t, p, after)
 }
 
-// getAtHome reads the item if it lives here, or says where else. Where nothing
-// is known of it, or only its removal, the arbiter knows whether it was born
-// elsewhere since.
+// getAtHome reads the item if this region holds its home's role, or says where
+// else. Where nothing is known of it, or only its removal, the arbiter knows
+// whether it was born elsewhere since.
 func (ts *Tables) getAtHome(ctx context.Context, t *TableRef, p place, after antipode.Dot) ([]byte, error) {
 	if err := ts.awaitHanded(ctx, after); err != nil {
 		return nil, err
@@ -469,30 +301,33 @@ func (ts *Tables) getAtHome(ctx context.Context, t *TableRef, p place, after ant
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case v != nil && !v.Delete && v.Home == ts.cfg.Self:
-		return ts.getHere(ctx, t, p, nil)
-	case v != nil && !v.Delete:
-		return nil, &movedError{to: v.Home, after: v.Dot}
-	case t.HomeBy == antipode.HomePrefix:
-		k, err := splitKey(p.key)
+	if lives(v) {
+		item, err := ts.getHeld(ctx, t, p, v.Home, meant{})
+		if moved, ok := errors.AsType[*movedError](err); ok && moved.after.IsZero() {
+			moved.after = v.Dot
+		}
+		return item, err
+	}
+	if t.HomeBy == antipode.HomePrefix {
+		home, err := ts.prefixed(t, p)
 		if err != nil {
 			return nil, err
 		}
-		if home, ok := ts.prefixHome(t, k.Partition); ok && home != ts.cfg.Self {
-			return nil, &movedError{to: home}
-		}
-		return ts.getHere(ctx, t, p, nil)
+		return ts.getHeld(ctx, t, p, home, meant{})
 	}
-	b, err := ts.askBirth(ctx, t, p, false)
+	b, err := ts.askBirth(ctx, t, p, "")
 	if err != nil {
 		return nil, err
 	}
-	if b.Home != "" && (b.Home != ts.cfg.Self || b.Lives) {
+	switch {
+	case b.Home == "":
+		return ts.getHere(ctx, t, p, nil)
+	case b.Lives || ts.standing(t, b.Home, p.shard).Holder != ts.cfg.Self:
 		// It may be this region itself, of which it has not heard yet.
-		return nil, &movedError{to: b.Home, after: b.after}
+		return nil, &movedError{home: b.Home, after: b.after}
+	default:
+		return ts.getHeld(ctx, t, p, b.Home, meant{})
 	}
-	return ts.getHere(ctx, t, p, nil)
 }
 
 // Home returns the region that an item belongs to, or ErrNotHome. Where the item
@@ -510,7 +345,7 @@ func (ts *Tables) Home(ctx context.Context, t *TableRef, key Key) (antipode.Regi
 	} else {
 		ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
 		defer cancel()
-		b, err := ts.askBirth(ctx, t, p, false)
+		b, err := ts.askBirth(ctx, t, p, "")
 		if err != nil {
 			return "", err
 		}
@@ -537,22 +372,21 @@ func (ts *Tables) Move(ctx context.Context, t *TableRef, key Key, to antipode.Re
 	if err != nil {
 		return err
 	}
+	y := &way{ts: ts, t: t, shard: p.shard, home: home}
 	for range maxHops {
-		if home == ts.cfg.Self {
-			err = ts.handOff(p, t, to)
+		if holder := y.to().Holder; holder == ts.cfg.Self {
+			err = ts.handOff(ctx, p, t, to)
 		} else {
-			_, err = ts.ask(ctx, home, methodMove, &call{Table: t.ID, Home: to, Blobs: [2][]byte{p.key}})
+			_, err = ts.ask(ctx, holder, methodMove, &call{Table: t.ID, Home: to, Blobs: [2][]byte{p.key}})
 		}
-		var moved *movedError
-		if !errors.As(err, &moved) {
+		if !y.follow(err) {
 			return err
 		}
-		home = moved.to
 	}
 	return fmt.Errorf("move item of %s: %w: it keeps moving", t.Name, ErrUnavailable)
 }
 
-func (ts *Tables) serveMove(_ context.Context, from antipode.Region, body []byte) ([]byte, error) {
+func (ts *Tables) serveMove(ctx context.Context, from antipode.Region, body []byte) ([]byte, error) {
 	c, t, err := ts.open(from, body)
 	if err != nil {
 		return refuse(err)
@@ -560,53 +394,70 @@ func (ts *Tables) serveMove(_ context.Context, from antipode.Region, body []byte
 	if !t.HasReplica(c.Home) {
 		return refuse(fmt.Errorf("%s keeps no replica of %s", c.Home, t.Name))
 	}
-	if err := ts.handOff(locateEncoded(t, c.Blobs[0]), t, c.Home); err != nil {
+	if err := ts.handOff(ctx, locateEncoded(t, c.Blobs[0]), t, c.Home); err != nil {
 		return refuse(err)
 	}
 	return (&call{}).encode()
 }
 
 // handOff appends the handoff entry: from it on, this region forwards.
-func (ts *Tables) handOff(p place, t *TableRef, to antipode.Region) error {
+func (ts *Tables) handOff(ctx context.Context, p place, t *TableRef, to antipode.Region) error {
+	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
+	defer cancel()
 	sh := ts.cfg.Journal.Shard(p.shard)
-	sh.Lock()
-	c, err := ts.handOffLocked(sh, p, t, to)
-	sh.Unlock()
-	if err != nil || c == nil {
-		return err
+	for {
+		changed := ts.rolesChanged()
+		sh.Lock()
+		e, c, err := ts.handOffLocked(sh, p, t, to)
+		sh.Unlock()
+		if errors.Is(err, errNotOpen) {
+			if err = ts.waitOpen(ctx, changed, t); err == nil {
+				continue
+			}
+		}
+		if err != nil || c == nil {
+			return err
+		}
+		if err := c.Wait(); err != nil {
+			return fmt.Errorf("hand off item of %s: %w", t.Name, err)
+		}
+		return ts.stands(t, e.Role, p.shard, tenureOf(e), e.Dot)
 	}
-	if err := c.Wait(); err != nil {
-		return fmt.Errorf("hand off item of %s: %w", t.Name, err)
-	}
-	return nil
 }
 
-func (ts *Tables) handOffLocked(sh *journal.Shard, p place, t *TableRef, to antipode.Region) (*journal.Commit, error) {
+func (ts *Tables) handOffLocked(sh *journal.Shard, p place, t *TableRef, to antipode.Region) (*journal.Entry, *journal.Commit, error) {
 	v, err := ts.visible(t, p)
 	switch {
 	case err != nil:
-		return nil, err
-	case v == nil || v.Delete:
-		return nil, fmt.Errorf("hand off item of %s: %w", t.Name, ErrNotHome)
+		return nil, nil, err
+	case !lives(v):
+		return nil, nil, fmt.Errorf("hand off item of %s: %w", t.Name, ErrNotHome)
 	case v.Home == to:
-		return nil, nil
-	case v.Home != ts.cfg.Self:
-		return nil, &movedError{to: v.Home, after: v.Dot}
+		return nil, nil, nil
+	}
+	under, err := ts.act(t, v.Home, p.shard)
+	if err != nil {
+		if moved, ok := errors.AsType[*movedError](err); ok && moved.after.IsZero() {
+			moved.after = v.Dot
+		}
+		return nil, nil, err
 	}
 	stamp, err := ts.cfg.Clock.Now()
 	if err != nil {
-		return nil, fmt.Errorf("hand off item of %s: %w", t.Name, err)
+		return nil, nil, fmt.Errorf("hand off item of %s: %w", t.Name, err)
 	}
 	e := &journal.Entry{
 		Stamp: stamp, Kind: journal.KindHandoff, Uncertainty: ts.uncertainty(), Replaced: v.Dot,
 		Mutation: antipode.Mutation{Table: t.ID, Key: p.key, Home: to},
+		Epoch:    under.Epoch, Role: v.Home,
 	}
 	txn := sh.Begin(ts.cfg.Store.NewBatch())
 	txn.Append(e)
 	moved := *v
-	moved.Dot, moved.Stamp, moved.Home = e.Dot, e.Stamp, to
+	moved.Dot, moved.Stamp, moved.Epoch, moved.Home = e.Dot, e.Stamp, e.Epoch, to
 	txn.Batch().Set(p.item, collision.AppendItem(nil, []collision.Version{moved}))
-	return txn.Commit()
+	c, err := txn.Commit()
+	return e, c, err
 }
 
 // adaptation counts, per item, the writes that one other region has sent in a
@@ -653,10 +504,10 @@ func (ts *Tables) consider(ctx context.Context, p place, t *TableRef, from antip
 		ts.adapt.runs[string(p.item)] = r
 	}
 	ts.adapt.mu.Unlock()
-	if !move || ctx.Err() != nil {
+	if !move || ctx.Err() != nil || ts.standing(t, from, p.shard).Holder != from {
 		return
 	}
-	if err := ts.handOff(p, t, from); err != nil {
+	if err := ts.handOff(ctx, p, t, from); err != nil {
 		ts.cfg.Logger.Warn("hand off to its busiest writer", "table", t.Name, "to", string(from), "error", err)
 	}
 }

@@ -17,6 +17,11 @@ const (
 	prefixHistory   = 'k' // table, length of key, key, origin, 0, sequence -> nothing, or the entry kept after a cut
 	prefixCollision = 'c' // table, key -> nothing: the item has, or had, siblings
 	prefixGrant     = 'b' // table, key -> who may give birth to the item
+	prefixTenure    = 'e' // shard, role, epoch, holder -> what is known of the tenure
+	prefixSeal      = 's' // shard, role -> the tenure below which the role is sealed
+	prefixPending   = 'p' // table, key -> the version that was taken out, until the item is known again
+	prefixStranded  = 'x' // shard, origin, 0, sequence -> a stranded write
+	prefixForced    = 'a' // set, region that was lost -> a forced failover that the group has not adopted
 )
 
 // A primary key is encoded as the partition key with every 0x00 made 0x00 0xff,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/engine"
 	"github.com/antipode-io/antipode/internal/replica/collision"
 )
@@ -19,15 +20,20 @@ func (ts *Tables) Get(ctx context.Context, t *TableRef, key Key, consistent bool
 	if consistent {
 		switch t.Writes {
 		case antipode.WriteGlobal:
-			if t.Writer != ts.cfg.Self {
-				return ts.getFrom(ctx, t, p, t.Writer, dst)
-			}
+			return ts.getGlobal(ctx, t, p, dst)
 		case antipode.WritePartitioned:
 			return ts.getFromHome(ctx, t, p, dst)
 		case antipode.WriteLocal: // as in DynamoDB global tables: this region's latest
 		}
 	}
-	return ts.getHere(ctx, t, p, dst)
+	if ts.pend.has(p.item) {
+		return ts.getPending(ctx, t, p, dst)
+	}
+	item, err := ts.getHere(ctx, t, p, dst)
+	if item == nil && err == nil && ts.pend.has(p.item) {
+		return ts.getPending(ctx, t, p, dst) // taken out in between
+	}
+	return item, err
 }
 
 func (ts *Tables) getHere(ctx context.Context, t *TableRef, p place, dst []byte) ([]byte, error) {
@@ -102,6 +108,9 @@ func (ts *Tables) Range(ctx context.Context, r RangeRequest, visit Visit) error 
 			return fmt.Errorf("read %s: %w", r.Table.Name, err)
 		}
 	}
+	if err := ts.settlePending(ctx, r.Table); err != nil {
+		return fmt.Errorf("read %s: %w", r.Table.Name, err)
+	}
 	lower, upper := bounds(&r)
 	if r.After != nil {
 		last := locate(r.Table, *r.After).item
@@ -175,13 +184,13 @@ func shardOfRow(t *TableRef, row []byte) antipode.Shard {
 // catchUp makes a local read consistent: it asks every region that may accept
 // writes to the range how far it is, and waits until all of that is applied here.
 func (ts *Tables) catchUp(ctx context.Context, r *RangeRequest) error {
-	var regions []antipode.Region
+	homes := []antipode.Region{""}
 	switch r.Table.Writes {
 	case antipode.WriteGlobal:
-		regions = []antipode.Region{r.Table.Writer}
 	case antipode.WritePartitioned:
-		regions = r.Table.Replicas
+		homes = r.Table.Replicas
 	case antipode.WriteLocal:
+		return nil
 	}
 	shards := make([]antipode.Shard, 0, antipode.ShardsPerSet)
 	if r.Partition != nil {
@@ -193,18 +202,92 @@ func (ts *Tables) catchUp(ctx context.Context, r *RangeRequest) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
 	defer cancel()
-	for _, region := range regions {
-		if region == ts.cfg.Self {
-			continue
-		}
-		marks, err := ts.askFrontier(ctx, region, shards)
-		if err != nil {
-			return err
-		}
-		for i, f := range marks {
-			if err := ts.cfg.Journal.WaitCovers(ctx, shards[i], f); err != nil {
-				return fmt.Errorf("%w: what %s wrote has not arrived here in time; read without ConsistentRead, or try again", ErrUnavailable, region)
+	return ts.eachHolder(ctx, r.Table, homes, shards)
+}
+
+// asking is a region to ask about roles that it holds in some shards.
+type asking struct {
+	homes  []antipode.Region
+	shards []antipode.Shard
+}
+
+// eachHolder catches up with every holder of these roles in these shards. During
+// a switch, shards of one role may have different ones.
+func (ts *Tables) eachHolder(ctx context.Context, t *TableRef, homes []antipode.Region, shards []antipode.Shard) error {
+	for _, home := range homes {
+		todo := shards
+		for hop := 0; len(todo) > 0; hop++ {
+			if hop == maxHops {
+				return fmt.Errorf("%w: roles of %s keep moving while they are asked; try again", ErrUnavailable, t.Name)
 			}
+			holder := ts.standing(t, home, todo[0]).Holder
+			var rest []antipode.Shard
+			ask := asking{homes: []antipode.Region{home}}
+			for _, s := range todo {
+				if ts.standing(t, home, s).Holder == holder {
+					ask.shards = append(ask.shards, s)
+				} else {
+					rest = append(rest, s)
+				}
+			}
+			moved, err := ts.catchUpWith(ctx, t, holder, ask)
+			if err != nil {
+				return err
+			}
+			if moved { // asked again when this region knows more
+				rest = append(rest, ask.shards...)
+			}
+			todo = rest
+		}
+	}
+	return nil
+}
+
+// catchUpWith waits until all that a holder has written is applied here.
+func (ts *Tables) catchUpWith(ctx context.Context, t *TableRef, holder antipode.Region, a asking) (moved bool, err error) {
+	changed := ts.rolesChanged()
+	var marks []antipode.Frontier
+	if holder == ts.cfg.Self {
+		err = ts.whileHeld(ctx, t, a.homes, a.shards, func() error { return nil })
+	} else {
+		marks, err = ts.askFrontier(ctx, holder, t, a.homes, a.shards)
+	}
+	if errors.As(err, new(*movedError)) {
+		return true, ts.waitOpen(ctx, changed, t)
+	}
+	if err != nil {
+		return false, err
+	}
+	for i, f := range marks {
+		if err := ts.cfg.Journal.WaitCovers(ctx, a.shards[i], f); err != nil {
+			return false, fmt.Errorf("%w: what %s wrote has not arrived here in time; read without ConsistentRead, or try again", ErrUnavailable, holder)
+		}
+	}
+	return false, nil
+}
+
+// whileHeld runs do while this region holds the roles in the shards, before and
+// after.
+func (ts *Tables) whileHeld(ctx context.Context, t *TableRef, homes []antipode.Region, shards []antipode.Shard, do func() error) error {
+	var under []control.Tenure
+	for _, home := range homes {
+		for _, s := range shards {
+			u, err := ts.awaitAct(ctx, t, home, place{shard: s}, meant{})
+			if err != nil {
+				return err
+			}
+			under = append(under, u)
+		}
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	for _, home := range homes {
+		for _, s := range shards {
+			if err := ts.stands(t, home, s, under[0], antipode.Dot{}); err != nil {
+				return err
+			}
+			under = under[1:]
 		}
 	}
 	return nil

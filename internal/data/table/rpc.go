@@ -13,6 +13,9 @@ import (
 
 // Methods that a region answers for its peers' tables.
 const (
+	methodPull     = "table.pull"
+	methodVersions = "table.versions"
+	methodDecided  = "table.decided"
 	methodWrite    = "table.write"
 	methodGet      = "table.get"
 	methodFrontier = "table.frontier"
@@ -30,6 +33,9 @@ func (ts *Tables) handlers() map[string]Handler {
 		methodFrontier: ts.serveFrontier,
 		methodBirth:    ts.serveBirth,
 		methodMove:     ts.serveMove,
+		methodPull:     ts.servePull,
+		methodVersions: ts.serveVersions,
+		methodDecided:  ts.serveDecided,
 	}
 }
 
@@ -45,13 +51,20 @@ type call struct {
 	// After is what the callee must have applied first.
 	After string   `json:"after,omitempty"`
 	Marks []string `json:"marks,omitempty"` // shards asked for, or "ORIGIN:SHARD:SEQ" of answers
+	// Epoch is that of the tenure that a request is meant for, or of the one under
+	// which an answer was given; Holder names its region where it isn't the callee.
+	Epoch  uint64            `json:"epoch,omitempty"`
+	Holder antipode.Region   `json:"holder,omitempty"`
+	Homes  []antipode.Region `json:"homes,omitempty"`
+	Upto   uint64            `json:"upto,omitempty"`
 
 	Dot     string          `json:"dot,omitempty"`
 	Moved   antipode.Region `json:"moved,omitempty"`
 	Code    string          `json:"code,omitempty"`
 	Message string          `json:"message,omitempty"`
-	Retry   string          `json:"retry,omitempty"` // a refusal that another attempt may not meet
-	Set     byte            `json:"set,omitempty"`   // bit i: blob i is there, though it may be empty
+	Retry   string          `json:"retry,omitempty"`   // a refusal that another attempt may not meet
+	Unknown string          `json:"unknown,omitempty"` // it may have been written
+	Set     byte            `json:"set,omitempty"`     // bit i: blob i is there, though it may be empty
 
 	Blobs [2][]byte `json:"-"`
 }
@@ -115,14 +128,6 @@ func decodeCall(b []byte) (*call, error) {
 	return c, nil
 }
 
-// movedError says that the item belongs to another region.
-type movedError struct {
-	to    antipode.Region
-	after antipode.Dot // what the new home must have applied to know it; zero where nothing
-}
-
-func (e *movedError) Error() string { return fmt.Sprintf("item belongs to %s", e.to) }
-
 // ask sends a call and maps the answer's refusals back to errors.
 func (ts *Tables) ask(ctx context.Context, to antipode.Region, method string, c *call) (*call, error) {
 	if ts.cfg.Call == nil {
@@ -149,10 +154,12 @@ func (ts *Tables) ask(ctx context.Context, to antipode.Region, method string, c 
 	switch {
 	case answer.Code != "":
 		return nil, &Error{Code: answer.Code, Message: answer.Message, Item: answer.Blobs[0]}
+	case answer.Unknown != "":
+		return nil, fmt.Errorf("%w: %s: %s", ErrOutcomeUnknown, to, answer.Unknown)
 	case answer.Retry != "":
 		return nil, fmt.Errorf("%w: %s: %s", ErrUnavailable, to, answer.Retry)
-	case answer.Moved != "":
-		m := &movedError{to: answer.Moved}
+	case answer.Moved != "" || answer.Holder != "":
+		m := &movedError{home: answer.Moved, tenure: control.Tenure{Epoch: answer.Epoch, Holder: answer.Holder}}
 		if m.after, err = answer.after(); err != nil {
 			return nil, fmt.Errorf("answer of %s: %w", to, err)
 		}
@@ -169,11 +176,13 @@ func refuse(err error) ([]byte, error) {
 	case errors.As(err, &api):
 		return (&call{Code: api.Code, Message: api.Message, Blobs: [2][]byte{api.Item}}).encode()
 	case errors.As(err, &moved):
-		c := &call{Moved: moved.to}
+		c := &call{Moved: moved.home, Holder: moved.tenure.Holder, Epoch: moved.tenure.Epoch}
 		if !moved.after.IsZero() {
 			c.After = moved.after.String()
 		}
 		return c.encode()
+	case errors.Is(err, ErrOutcomeUnknown):
+		return (&call{Unknown: err.Error()}).encode()
 	default:
 		return (&call{Retry: err.Error()}).encode()
 	}
@@ -192,45 +201,16 @@ func (ts *Tables) open(from antipode.Region, body []byte) (*call, *TableRef, err
 	return c, t, nil
 }
 
-// forwardToWriter sends a write to the table's writer and waits until it has
-// come back, so that the next local read sees it.
-func (ts *Tables) forwardToWriter(ctx context.Context, w WriteRequest) (WriteResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
-	defer cancel()
-	return ts.forward(ctx, w.Table.Writer, &w, antipode.Dot{})
-}
-
-func (ts *Tables) forward(ctx context.Context, to antipode.Region, w *WriteRequest, after antipode.Dot) (WriteResult, error) {
-	req := &call{
-		Table: w.Table.ID, Verb: w.Verb, Old: w.WantOld, New: w.WantNew,
-		ID: newRequestID(), Blobs: [2][]byte{w.Payload},
-	}
-	if !after.IsZero() {
-		req.After = after.String()
-	}
-	answer, err := ts.ask(ctx, to, methodWrite, req)
-	if err != nil {
-		return WriteResult{}, err
-	}
-	res := WriteResult{Old: answer.Blobs[0], New: answer.Blobs[1]}
-	if answer.Dot == "" {
-		return res, nil // nothing had to be written
-	}
-	if res.Dot, err = antipode.ParseDot(answer.Dot); err != nil {
-		return WriteResult{}, fmt.Errorf("answer of %s: %w", to, err)
-	}
-	if err := ts.cfg.Journal.WaitApplied(ctx, res.Dot.Shard, res.Dot.Origin, res.Dot.Seq); err != nil {
-		return WriteResult{}, fmt.Errorf("%w: it was written in %s (%s) but has not arrived here in time; it will", ErrOutcomeUnknown, to, res.Dot)
-	}
-	return res, nil
-}
-
 func (ts *Tables) serveWrite(ctx context.Context, from antipode.Region, body []byte) ([]byte, error) {
 	c, t, err := ts.open(from, body)
 	if err != nil {
 		return refuse(err)
 	}
-	op, key, err := ts.cfg.Compile(c.Verb, c.Blobs[0], t)
+	compile := ts.cfg.Compile
+	if c.Verb == verbRestore {
+		compile = compileRestore
+	}
+	op, key, err := compile(c.Verb, c.Blobs[0], t)
 	if err != nil {
 		return refuse(err)
 	}
@@ -239,11 +219,13 @@ func (ts *Tables) serveWrite(ctx context.Context, from antipode.Region, body []b
 	var res WriteResult
 	switch t.Writes {
 	case antipode.WriteGlobal:
-		if t.Writer != ts.cfg.Self {
-			err = &movedError{to: t.Writer}
-			break
+		var after antipode.Dot
+		if after, err = c.after(); err == nil {
+			err = ts.awaitHanded(ctx, after)
 		}
-		res, err = ts.commit(ctx, p, &w, terms{from: from, request: c.ID})
+		if err == nil {
+			res, err = ts.commit(ctx, p, &w, terms{from: from, request: c.ID, meant: meant{"", c.Epoch}})
+		}
 	case antipode.WritePartitioned:
 		res, err = ts.writeForPeer(ctx, from, c, p, &w)
 	default:
@@ -260,17 +242,16 @@ func (ts *Tables) serveWrite(ctx context.Context, from antipode.Region, body []b
 }
 
 // getFrom reads an item in another region.
-func (ts *Tables) getFrom(ctx context.Context, t *TableRef, p place, to antipode.Region, dst []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
-	defer cancel()
-	answer, err := ts.ask(ctx, to, methodGet, &call{Table: t.ID, Blobs: [2][]byte{p.key}})
+func (ts *Tables) getFrom(ctx context.Context, to control.Tenure, t *TableRef, p place, y *way) ([]byte, error) {
+	req := &call{Table: t.ID, Home: y.home, Epoch: to.Epoch, Blobs: [2][]byte{p.key}}
+	if !y.after.IsZero() {
+		req.After = y.after.String()
+	}
+	answer, err := ts.ask(ctx, to.Holder, methodGet, req)
 	if err != nil {
 		return nil, err
 	}
-	if answer.Blobs[0] == nil {
-		return nil, nil
-	}
-	return append(dst, answer.Blobs[0]...), nil
+	return answer.Blobs[0], nil
 }
 
 func (ts *Tables) serveGet(ctx context.Context, from antipode.Region, body []byte) ([]byte, error) {
@@ -280,13 +261,16 @@ func (ts *Tables) serveGet(ctx context.Context, from antipode.Region, body []byt
 	}
 	p := locateEncoded(t, c.Blobs[0])
 	var item []byte
-	switch {
-	case t.Writes == antipode.WritePartitioned:
+	if t.Writes == antipode.WritePartitioned {
 		item, err = ts.getForPeer(ctx, c, t, p)
-	case t.Writer != ts.cfg.Self:
-		err = &movedError{to: t.Writer}
-	default:
-		item, err = ts.getHere(ctx, t, p, nil)
+	} else {
+		var after antipode.Dot
+		if after, err = c.after(); err == nil {
+			err = ts.awaitHanded(ctx, after)
+		}
+		if err == nil {
+			item, err = ts.getHeld(ctx, t, p, "", meant{"", c.Epoch})
+		}
 	}
 	if err != nil {
 		return refuse(err)
@@ -294,10 +278,10 @@ func (ts *Tables) serveGet(ctx context.Context, from antipode.Region, body []byt
 	return (&call{Blobs: [2][]byte{item}}).encode()
 }
 
-// askFrontier asks how far a region is in the shards: what it has written that
-// is, or is about to be, acknowledged.
-func (ts *Tables) askFrontier(ctx context.Context, to antipode.Region, shards []antipode.Shard) ([]antipode.Frontier, error) {
-	req := &call{}
+// askFrontier asks the holder of roles how far it is in the shards: what it has
+// written that is, or is about to be, acknowledged.
+func (ts *Tables) askFrontier(ctx context.Context, to antipode.Region, t *TableRef, homes []antipode.Region, shards []antipode.Shard) ([]antipode.Frontier, error) {
+	req := &call{Table: t.ID, Homes: homes}
 	for _, s := range shards {
 		req.Marks = append(req.Marks, s.String())
 	}
@@ -305,11 +289,16 @@ func (ts *Tables) askFrontier(ctx context.Context, to antipode.Region, shards []
 	if err != nil {
 		return nil, err
 	}
+	return answer.frontiers(shards)
+}
+
+// frontiers reads the marks of an answer, shard by shard.
+func (c *call) frontiers(shards []antipode.Shard) ([]antipode.Frontier, error) {
 	out := make([]antipode.Frontier, len(shards))
-	for _, text := range answer.Marks {
+	for _, text := range c.Marks {
 		d, err := antipode.ParseDot(text)
 		if err != nil {
-			return nil, fmt.Errorf("answer of %s: %w", to, err)
+			return nil, fmt.Errorf("answer of another region: %w", err)
 		}
 		for i, s := range shards {
 			if s == d.Shard {
@@ -320,20 +309,40 @@ func (ts *Tables) askFrontier(ctx context.Context, to antipode.Region, shards []
 	return out, nil
 }
 
-func (ts *Tables) serveFrontier(_ context.Context, _ antipode.Region, body []byte) ([]byte, error) {
+// mark adds a frontier to an answer's marks.
+func (c *call) mark(shard antipode.Shard, f antipode.Frontier) {
+	for _, m := range f {
+		c.Marks = append(c.Marks, antipode.Dot{Origin: m.Origin, Shard: shard, Seq: m.Seq}.String())
+	}
+}
+
+func (ts *Tables) serveFrontier(ctx context.Context, _ antipode.Region, body []byte) ([]byte, error) {
 	c, err := decodeCall(body)
 	if err != nil {
 		return refuse(err)
 	}
-	answer := &call{}
+	shards := make([]antipode.Shard, 0, len(c.Marks))
 	for _, text := range c.Marks {
 		s, err := antipode.ParseShard(text)
 		if err != nil {
 			return refuse(err)
 		}
-		for _, m := range ts.cfg.Journal.Shard(s).Durable() {
-			answer.Marks = append(answer.Marks, antipode.Dot{Origin: m.Origin, Shard: s, Seq: m.Seq}.String())
+		shards = append(shards, s)
+	}
+	answer := &call{}
+	tell := func() error {
+		for _, s := range shards {
+			answer.mark(s, ts.cfg.Journal.Shard(s).Durable())
 		}
+		return nil
+	}
+	if t, ok := ts.cfg.Catalog().TableByID(c.Table); ok {
+		err = ts.whileHeld(ctx, t, c.Homes, shards, tell)
+	} else {
+		err = tell()
+	}
+	if err != nil {
+		return refuse(err)
 	}
 	return answer.encode()
 }

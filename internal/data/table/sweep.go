@@ -327,7 +327,7 @@ func (ts *Tables) purgeDeleted(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		for _, prefix := range []byte{prefixItem, prefixHistory, prefixCollision, prefixGrant} {
+		for _, prefix := range []byte{prefixItem, prefixHistory, prefixCollision, prefixGrant, prefixPending} {
 			if err := ts.purge(tablePrefix(prefix, id)); err != nil {
 				return err
 			}

@@ -43,6 +43,15 @@ type Config struct {
 	// Timeout bounds a request that needs another region. Default 5 s, less a
 	// margin so that the client hears of it within 5 s.
 	Timeout time.Duration
+	// Lease reports whether this region has a lease: the right to use the roles
+	// that it holds, in tables that are not pinned. Nil: always.
+	Lease func() bool
+	// Propose has the group agree on a command, and returns the state after it.
+	// Nil: this region takes no part in failovers.
+	Propose func(ctx context.Context, c control.Command) (*control.State, error)
+	// Kick has entries applied that have waited for what a role's change has
+	// brought, and returns when they are durable. Nil: somebody does it anyway.
+	Kick func()
 	// Filling says that this region has lost its disk and is to be given again
 	// what the others hold. Until Serve it receives, and decides nothing.
 	Filling bool
@@ -66,6 +75,10 @@ type Tables struct {
 	counts countCache
 	gc     sweeper
 	fill   filling
+	tn     tenures
+	pend   pendingKeys
+	asked  requests
+	listed listedItems
 
 	mu      sync.Mutex // guards members
 	members map[antipode.Shard][]antipode.Region
@@ -95,6 +108,7 @@ func New(cfg Config) *Tables {
 		members: make(map[antipode.Shard][]antipode.Region),
 	}
 	ts.fill.on.Store(cfg.Filling)
+	ts.tn.broken = errors.Join(ts.loadTenures(nil), ts.loadPending(nil))
 	return ts
 }
 
@@ -132,9 +146,7 @@ func (ts *Tables) Write(ctx context.Context, w WriteRequest) (WriteResult, error
 	}
 	switch w.Table.Writes {
 	case antipode.WriteGlobal:
-		if w.Table.Writer != ts.cfg.Self {
-			return ts.forwardToWriter(ctx, w)
-		}
+		return ts.writeGlobal(ctx, w)
 	case antipode.WritePartitioned:
 		return ts.writePartitioned(ctx, w)
 	case antipode.WriteLocal:
@@ -146,10 +158,21 @@ func (ts *Tables) Write(ctx context.Context, w WriteRequest) (WriteResult, error
 type terms struct {
 	from    antipode.Region // the region that forwarded it
 	request []byte
-	home    antipode.Region // partitioned: the item is born with, or belongs to, this home
-	// held is asked inside the critical section whether the item may still be
-	// written here, given what is there (nil for nothing).
-	held func(there *collision.Version) error
+	meant   meant // what the forwarder takes this region for
+	// home is asked inside the critical section, in partitioned tables, whose the
+	// item is, or is to be, given what is there (nil for nothing).
+	home func(there *collision.Version) (antipode.Region, error)
+}
+
+// decided is what came out of the critical section.
+type decided struct {
+	res    WriteResult
+	commit *journal.Commit // to wait for; nil where nothing was written
+	// leansOn is the own sequence that the answer leans on where nothing was written.
+	leansOn uint64
+	home    antipode.Region // whose role was used
+	under   control.Tenure
+	looked  bool // the answer tells of what was there
 }
 
 // commit evaluates and commits a write here.
@@ -158,70 +181,124 @@ func (ts *Tables) commit(ctx context.Context, p place, w *WriteRequest, m terms)
 		return WriteResult{}, fmt.Errorf("write to %s: %w", w.Table.Name, err)
 	}
 	sh := ts.cfg.Journal.Shard(p.shard)
-	sh.Lock()
-	res, c, leansOn, err := ts.decide(sh, p, w, m)
-	sh.Unlock()
-	if c != nil {
-		if err := c.Wait(); err != nil {
+	d, err := ts.decideOpen(ctx, sh, p, w, m)
+	if d.commit != nil {
+		if err := d.commit.Wait(); err != nil {
 			return WriteResult{}, fmt.Errorf("write to %s: %w", w.Table.Name, err)
 		}
-		return res, nil
+		if err := ts.stands(w.Table, d.home, p.shard, d.under, d.res.Dot); err != nil {
+			return WriteResult{}, err
+		}
+		return d.res, nil
 	}
 	// Nothing was written, but the answer tells of what was there: it must not
 	// vanish either.
-	if waitErr := sh.WaitDurable(ctx, leansOn); waitErr != nil {
+	if waitErr := sh.WaitDurable(ctx, d.leansOn); waitErr != nil {
 		return WriteResult{}, errors.Join(err, waitErr)
 	}
-	return res, err
+	if d.looked {
+		if lost := ts.stands(w.Table, d.home, p.shard, d.under, antipode.Dot{}); lost != nil {
+			return WriteResult{}, lost
+		}
+	}
+	return d.res, err
 }
 
-// decide runs in the shard's critical section. It returns the commit to wait
-// for, or, where nothing is written, the own sequence that the answer leans on.
-func (ts *Tables) decide(sh *journal.Shard, p place, w *WriteRequest, m terms) (res WriteResult, c *journal.Commit, leansOn uint64, err error) {
-	if cur, ok := ts.cfg.Catalog().TableByID(w.Table.ID); !ok || cur.Writer != w.Table.Writer {
-		return res, nil, 0, fmt.Errorf("write to %s: it was deleted or changed a moment ago: %w", w.Table.Name, ErrNoTable)
+// decideOpen decides in the shard's critical section, and waits, for as long as
+// the request has time, where the role is only just being taken over.
+func (ts *Tables) decideOpen(ctx context.Context, sh *journal.Shard, p place, w *WriteRequest, m terms) (decided, error) {
+	sh.Lock()
+	d, err := ts.decide(sh, p, w, m)
+	sh.Unlock()
+	if !errors.Is(err, errNotOpen) {
+		return d, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
+	defer cancel()
+	for {
+		changed := ts.rolesChanged()
+		sh.Lock()
+		d, err := ts.decide(sh, p, w, m)
+		sh.Unlock()
+		if !errors.Is(err, errNotOpen) {
+			return d, err
+		}
+		if err := ts.waitOpen(ctx, changed, w.Table); err != nil {
+			return decided{}, err
+		}
+	}
+}
+
+// decide runs in the shard's critical section.
+func (ts *Tables) decide(sh *journal.Shard, p place, w *WriteRequest, m terms) (out decided, err error) {
+	cur, ok := ts.cfg.Catalog().TableByID(w.Table.ID)
+	if !ok {
+		return out, fmt.Errorf("write to %s: it was deleted a moment ago: %w", w.Table.Name, ErrNoTable)
+	}
+	if err := ts.notPending(cur, p, w); err != nil {
+		return out, err
 	}
 	was, leansOn, err := ts.before(p, w)
 	if err != nil {
-		return res, nil, 0, fmt.Errorf("write to %s: %w", w.Table.Name, err)
+		return out, fmt.Errorf("write to %s: %w", w.Table.Name, err)
+	}
+	out.leansOn = leansOn
+	if out.home, out.under, err = ts.may(cur, p, was, &m); err != nil {
+		return out, err
 	}
 	var old []byte
 	if was != nil && !was.Delete {
 		old = was.Body
 	}
-	if m.held != nil {
-		if err := m.held(was); err != nil {
-			return res, nil, leansOn, err
-		}
-	}
+	out.looked = true
 	d, err := w.Op.Decide(old)
 	if err != nil {
-		return res, nil, leansOn, err
+		return out, err
 	}
 	if w.WantOld {
-		res.Old = old
+		out.res.Old = old
 	}
 	if d.Delete && old == nil {
 		d.Keep = true // there is nothing to delete: what wasn't seen can't be removed
 	}
 	if d.Keep {
 		if w.WantNew {
-			res.New = old
+			out.res.New = old
 		}
-		return res, nil, leansOn, nil
+		return out, nil
 	}
 	e, err := ts.entry(w, p, d, was, m)
 	if err != nil {
-		return res, nil, leansOn, err
+		return out, err
 	}
-	if c, err = ts.append(sh, p, w.Table, e); err != nil {
-		return WriteResult{}, nil, leansOn, err
+	e.Mutation.Home, e.Epoch = out.home, out.under.Epoch
+	if out.commit, err = ts.append(sh, p, w.Table, e); err != nil {
+		out.res = WriteResult{}
+		return out, err
 	}
-	res.Dot = e.Dot
+	out.res.Dot = e.Dot
 	if w.WantNew {
-		res.New = d.Body
+		out.res.New = d.Body
 	}
-	return res, c, 0, nil
+	return out, nil
+}
+
+// may says under which role and tenure the write is accepted, or why not.
+func (ts *Tables) may(t *TableRef, p place, was *collision.Version, m *terms) (home antipode.Region, under control.Tenure, err error) {
+	if t.Writes == antipode.WriteLocal {
+		return "", under, nil
+	}
+	if m.home != nil {
+		if home, err = m.home(was); err != nil {
+			return "", under, err
+		}
+	}
+	if under, err = ts.actAs(t, home, p.shard, m.meant); err != nil {
+		if moved, ok := errors.AsType[*movedError](err); ok && moved.after.IsZero() && was != nil {
+			moved.after = was.Dot
+		}
+	}
+	return home, under, err
 }
 
 // before returns the visible version, or nil, and the own sequence that telling
@@ -248,14 +325,11 @@ func (ts *Tables) entry(w *WriteRequest, p place, d Decision, was *collision.Ver
 	}
 	e := &journal.Entry{
 		Stamp: stamp, Kind: journal.KindWrite, Uncertainty: ts.uncertainty(),
-		Mutation: antipode.Mutation{Table: w.Table.ID, Key: p.key, Body: d.Body, Delete: d.Delete, Home: m.home},
+		Mutation: antipode.Mutation{Table: w.Table.ID, Key: p.key, Body: d.Body, Delete: d.Delete},
 		From:     m.from, Request: m.request,
 	}
 	if d.Delete {
 		e.Mutation.Body = nil
-	}
-	if w.Table.Writes == antipode.WriteGlobal {
-		e.Epoch = w.Table.Epoch
 	}
 	if was != nil {
 		e.Replaced = was.Dot
@@ -277,12 +351,19 @@ func (ts *Tables) append(sh *journal.Shard, p place, t *TableRef, e *journal.Ent
 	if t.Writes == antipode.WriteLocal {
 		txn.Batch().Set(historyKey(t.ID, p.key, e.Dot), nil)
 	}
-	if t.Writes == antipode.WritePartitioned && !v.Delete && arbiterOf(t, p.key) == ts.cfg.Self {
+	if t.Writes == antipode.WritePartitioned && !v.Delete && ts.arbitrates(t, p.key) {
 		txn.Batch().Delete(keyed(prefixGrant, t.ID, p.key))
+	}
+	known := ts.pend.has(p.item)
+	if known {
+		txn.Batch().Delete(keyed(prefixPending, t.ID, p.key))
 	}
 	c, err := txn.Commit()
 	if err != nil {
 		return nil, fmt.Errorf("write to %s: %w", t.Name, err)
+	}
+	if known {
+		ts.pend.forget(p.item)
 	}
 	return c, nil
 }

@@ -22,6 +22,8 @@ const (
 	KindWrite   Kind = 1 // an item's new version, or its removal
 	KindHandoff Kind = 2 // the item belongs to Mutation.Home from here on
 	KindAccept  Kind = 3 // the new home took the item over
+	KindEpoch   Kind = 4 // the author holds Role of the table from here on, under Epoch; the body says what bounds earlier epochs
+	KindRelease Kind = 5 // the author hands Role of the table over, and writes no more under Epoch; the body says to whom
 )
 
 // String names the kind.
@@ -33,10 +35,24 @@ func (k Kind) String() string {
 		return "handoff"
 	case KindAccept:
 		return "accept"
+	case KindEpoch:
+		return "epoch"
+	case KindRelease:
+		return "release"
 	default:
 		return fmt.Sprintf("kind-%d", uint32(k))
 	}
 }
+
+// Admission says when another origin's entry that is next may be applied.
+type Admission int
+
+// The admissions.
+const (
+	Now    Admission = iota // with others
+	Alone                   // in a transaction of its own: it decides on what becomes of others
+	NotYet                  // it waits, and what its origin wrote after it too
+)
 
 // Hash is the SHA-256 of an encoded entry: the head of its origin's chain.
 type Hash [sha256.Size]byte
@@ -56,7 +72,10 @@ type Entry struct {
 	Replaced    antipode.Dot    // the version that was visible before, if any
 	From        antipode.Region // the region that forwarded it, if any
 	Request     []byte          // the forwarder's request id
-	Prev        Hash            // of the origin's entry before, in this shard
+	// Role is the home whose role a handoff, an epoch or a release is about. Other
+	// kinds are written under the role of Mutation.Home.
+	Role antipode.Region
+	Prev Hash // of the origin's entry before, in this shard
 
 	raw []byte
 }
@@ -101,6 +120,7 @@ const (
 	fieldFrom        = 15
 	fieldRequest     = 16
 	fieldPrev        = 17
+	fieldRole        = 18
 )
 
 // Encode sets and returns the entry's bytes.
@@ -135,6 +155,7 @@ func (e *Entry) Encode() []byte {
 	if e.Prev != (Hash{}) {
 		b = appendBytes(b, fieldPrev, e.Prev[:])
 	}
+	b = appendBytes(b, fieldRole, []byte(e.Role))
 	e.raw = b
 	return b
 }
@@ -305,6 +326,8 @@ func (in *Origins) setBytes(e *Entry, num protowire.Number, v []byte) (err error
 			return fmt.Errorf("hash of %d bytes", len(v))
 		}
 		copy(e.Prev[:], v)
+	case fieldRole:
+		e.Role = antipode.Region(v)
 	}
 	return err
 }

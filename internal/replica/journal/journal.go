@@ -299,6 +299,14 @@ func Load(r engine.Reader, d antipode.Dot) ([]byte, error) {
 	return r.Get(nil, entryKey(d.Shard, d.Origin, d.Seq))
 }
 
+// Resume calls Config.Resume: for those who have waited for something else that
+// many may wait for.
+func (j *Journal) Resume(ctx context.Context) {
+	if j.cfg.Resume != nil {
+		j.cfg.Resume(ctx)
+	}
+}
+
 // WaitApplied returns when the shard's applied frontier includes the sequence.
 func (j *Journal) WaitApplied(ctx context.Context, id antipode.Shard, o antipode.Origin, seq uint64) error {
 	s := j.Shard(id)

@@ -56,6 +56,35 @@ func TestEntryGolden(t *testing.T) {
 	}
 }
 
+// handoff is an entry that names its role.
+func handoff() *Entry {
+	return &Entry{
+		Dot:   antipode.Dot{Origin: oregon, Shard: shard, Seq: 301},
+		Stamp: antipode.MakeStamp(1_700_000_000_124, 0), Epoch: 3, Kind: KindHandoff,
+		Mutation: antipode.Mutation{Table: 5, Key: []byte("k\x00\x01"), Home: "mumbai"}, Role: "paris",
+	}
+}
+
+// TestHandoffGolden pins the bytes of an entry with a role.
+func TestHandoffGolden(t *testing.T) {
+	raw := handoff().Encode()
+	want, err := os.ReadFile("testdata/handoff.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := hex.EncodeToString(raw); got != string(bytes.TrimSpace(want)) {
+		t.Errorf("encoded entry changed:\n got %s\nwant %s", got, want)
+	}
+	var names Origins
+	e, err := names.Decode(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(handoff(), e, cmpopts.IgnoreUnexported(Entry{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestEntryFromTheFuture checks that a field and a kind that we don't know pass.
 func TestEntryFromTheFuture(t *testing.T) {
 	e := sample()
@@ -77,6 +106,7 @@ func TestEntryFromTheFuture(t *testing.T) {
 
 func FuzzEntry(f *testing.F) {
 	f.Add(sample().Encode())
+	f.Add(handoff().Encode())
 	f.Add([]byte{1})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var names Origins

@@ -41,6 +41,9 @@ var (
 type Session interface {
 	// Apply adds to the transaction what the entry does to its item.
 	Apply(e *journal.Entry) error
+	// Committed is called once the transaction is visible, the shard being locked
+	// still.
+	Committed()
 }
 
 // Config is what shipping needs.
@@ -59,6 +62,10 @@ type Config struct {
 	Filling func() bool
 	// Known reports whether an entry's table is known here yet.
 	Known func(*journal.Entry) bool
+	// Admit says when an entry may be applied; after one that has to wait may be
+	// applied, Kick does so. It is asked with the shard locked, and without, where
+	// the answer may be out of date. Nil: now.
+	Admit func(*journal.Entry) journal.Admission
 	// Stamp returns this member's clock, for heartbeats.
 	Stamp func() antipode.Stamp
 	// Stripes is how many connections share the shards of a pair. Default 4.
@@ -96,6 +103,9 @@ func New(cfg Config) *Ship {
 	}
 	if cfg.WaitingBytes == 0 {
 		cfg.WaitingBytes = 8 << 20
+	}
+	if cfg.Admit == nil {
+		cfg.Admit = func(*journal.Entry) journal.Admission { return journal.Now }
 	}
 	if cfg.Filling == nil {
 		cfg.Filling = func() bool { return false }
@@ -391,13 +401,13 @@ func (b *inbox) applyLocked() (*journal.Commit, error) {
 	b.shard.Lock()
 	defer b.shard.Unlock()
 	txn := b.shard.Begin(b.s.cfg.Journal.NewBatch())
-	session := b.s.cfg.Session(txn)
+	a := &applying{txn: txn, session: b.s.cfg.Session(txn)}
 	origins := slices.SortedFunc(maps.Keys(b.queues), antipode.Origin.Compare)
 	done := make(map[antipode.Origin]int)
-	for progress := true; progress && txn.Len() < txnBytes; {
+	for progress := true; progress && !a.full(); {
 		progress = false
 		for _, o := range origins {
-			n, err := b.applyOrigin(txn, session, b.queues[o].entries[done[o]:])
+			n, err := b.applyOrigin(a, b.queues[o].entries[done[o]:])
 			if err != nil {
 				txn.Discard()
 				return nil, err
@@ -410,10 +420,34 @@ func (b *inbox) applyLocked() (*journal.Commit, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.session.Committed()
 	for o, n := range done {
 		b.forgetLocked(o, n)
 	}
 	return c, nil
+}
+
+// applying is a transaction of entries under way.
+type applying struct {
+	txn     *journal.Txn
+	session Session
+	some    bool // it has entries
+	ended   bool // nothing more belongs into it
+}
+
+func (a *applying) full() bool { return a.ended || a.txn.Len() >= txnBytes }
+
+// admits reports whether an entry may be applied in this transaction.
+func (a *applying) admits(how journal.Admission) bool {
+	switch how {
+	case journal.NotYet:
+		return false
+	case journal.Alone:
+		a.ended = true
+		return !a.some
+	default:
+		return true
+	}
 }
 
 // readyLocked reports whether anything can be applied, without the shard's lock.
@@ -421,7 +455,7 @@ func (b *inbox) readyLocked() bool {
 	for o, q := range b.queues {
 		for len(q.entries) > 0 {
 			err := b.shard.Ready(q.entries[0])
-			if err == nil && b.s.cfg.Known(q.entries[0]) {
+			if err == nil && b.s.cfg.Known(q.entries[0]) && b.s.cfg.Admit(q.entries[0]) != journal.NotYet {
 				return true
 			}
 			if !errors.Is(err, journal.ErrGap) || q.entries[0].Dot.Seq > b.shard.Applied().Seq(o) {
@@ -444,21 +478,22 @@ func (b *inbox) forgetLocked(o antipode.Origin, n int) {
 }
 
 // applyOrigin applies as many of the entries as it can and returns how many.
-func (b *inbox) applyOrigin(txn *journal.Txn, session Session, entries []*journal.Entry) (int, error) {
+func (b *inbox) applyOrigin(a *applying, entries []*journal.Entry) (int, error) {
 	for i, e := range entries {
-		if txn.Len() >= txnBytes || !b.s.cfg.Known(e) {
+		if a.full() || !b.s.cfg.Known(e) {
 			return i, nil
 		}
-		err := txn.Put(e)
-		switch {
-		case errors.Is(err, journal.ErrNotCovered):
+		if e.Dot.Seq <= a.txn.Applied().Seq(e.Dot.Origin) {
+			continue // it came another way meanwhile
+		}
+		if !a.txn.Applied().Covers(e.Context) || !a.admits(b.s.cfg.Admit(e)) {
 			return i, nil
-		case errors.Is(err, journal.ErrGap) && e.Dot.Seq <= txn.Applied().Seq(e.Dot.Origin):
-			continue
-		case err != nil:
+		}
+		if err := a.txn.Put(e); err != nil {
 			return i, err
 		}
-		if err := session.Apply(e); err != nil {
+		a.some = true
+		if err := a.session.Apply(e); err != nil {
 			return i, fmt.Errorf("apply %s: %w", e.Dot, err)
 		}
 	}

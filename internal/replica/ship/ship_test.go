@@ -69,6 +69,8 @@ func check(t testing.TB, err error) {
 }
 
 // Apply notes what was applied.
+func (m *member) Committed() {}
+
 func (m *member) Apply(e *journal.Entry) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,0 +1,586 @@
+package table
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
+	"github.com/antipode-io/antipode/internal/engine"
+	"github.com/antipode-io/antipode/internal/replica/collision"
+	"github.com/antipode-io/antipode/internal/replica/journal"
+)
+
+// opening is a role that this region takes over in one shard.
+type opening struct {
+	id     control.RoleID
+	row    tenure
+	cutoff bool // the row's is the group's; else it is all that is applied here
+}
+
+// openFailovers appends this region's first entries under the roles that it has
+// got by failovers whose cutoff is fixed, and so opens them.
+func (w *work) openFailovers(ctx context.Context) error {
+	ts := w.ts
+	var errs []error
+	for _, f := range w.failovers(fixed) {
+		if f.Successor != ts.cfg.Self {
+			continue
+		}
+		for _, id := range shardsOf(f.Set) {
+			var open []opening
+			for _, r := range f.Roles {
+				t, ok := w.state.TableByID(r.Table)
+				at := control.Tenure{Epoch: r.Epoch, Holder: ts.cfg.Self}
+				if !ok || t.Role(r.Home).Tenure() != at {
+					continue // it has gone on
+				}
+				open = append(open, opening{r.RoleID, tenure{Tenure: at, Failover: f.ID, Cutoff: f.Cutoff[id], Bound: true}, true})
+			}
+			if err := w.open(ctx, id, open); err != nil {
+				errs = append(errs, fmt.Errorf("take over after failover %d: %w", f.ID, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// open opens roles in a shard, unless that has been done. Items that are pending
+// under them are settled first: whoever opens a role is the one who is asked.
+func (w *work) open(ctx context.Context, shard antipode.Shard, roles []opening) error {
+	ts := w.ts
+	mine := func(o opening) bool {
+		k := ts.known(shard, o.id)
+		last := k.last()
+		if t, ok := w.state.TableByID(o.id.Table); !ok || t.Role(o.id.Home).Tenure().Compare(o.row.Tenure) > 0 {
+			return false
+		}
+		return k.of(o.row.Tenure).Opened.IsZero() && !k.sealed(o.row.Tenure) && (last == nil || last.Tenure.Compare(o.row.Tenure) <= 0)
+	}
+	roles = slices.DeleteFunc(roles, func(o opening) bool { return !mine(o) })
+	if len(roles) == 0 {
+		return nil
+	}
+	under := func(k *pendingKey) bool {
+		return k.shard == shard && slices.ContainsFunc(roles, func(o opening) bool { return o.id.Table == k.table && o.id.Home == k.home })
+	}
+	if len(ts.pend.list(under)) > 0 && !w.fetchAnywhere(ctx, shard, under) {
+		w.later = true
+		return nil
+	}
+	k, err := ts.inShard(shard, func(c *change) (some bool, err error) {
+		for _, o := range roles {
+			if !mine(o) {
+				continue
+			}
+			if o.cutoff && !c.txn.Applied().Covers(o.row.Cutoff) {
+				w.later = true // it lost its disk since, and waits for what it had
+				continue
+			}
+			if err := ts.openOne(c, o); err != nil {
+				return false, err
+			}
+			some = true
+		}
+		return some, nil
+	})
+	if k == nil || err != nil {
+		return err
+	}
+	w.kick = true
+	return k.Wait()
+}
+
+// openOne appends the first entry of a tenure, and settles what is pending.
+func (ts *Tables) openOne(c *change, o opening) error {
+	t, ok := ts.cfg.Catalog().TableByID(o.id.Table)
+	if !ok {
+		return nil
+	}
+	row := o.row
+	if !o.cutoff {
+		row.Cutoff, row.Bound = c.txn.Applied().Clone(), true
+	}
+	n := &note{Failover: row.Failover, Forced: row.Forced, Cutoff: marksOf(row.Cutoff)}
+	k := c.known(o.id)
+	if k != nil {
+		for _, r := range k.rows {
+			if r.Bound && r.Tenure != row.Tenure {
+				n.Earlier = append(n.Earlier, noteCutoff{Epoch: r.Tenure.Epoch, Holder: r.Tenure.Holder, Cutoff: marksOf(r.Cutoff)})
+			}
+		}
+	}
+	e, err := ts.roleEntry(journal.KindEpoch, o.id, row.Tenure.Epoch, n)
+	if err != nil {
+		return err
+	}
+	c.txn.Append(e)
+	row.Opened = e.Dot
+	if err := ts.takeGrants(c, t, o.id, k.of(row.Tenure)); err != nil {
+		return err
+	}
+	if err := c.bind(o.id, row); err != nil {
+		return err
+	}
+	return ts.rewrite(c, t, o.id, row.Tenure)
+}
+
+func (ts *Tables) roleEntry(kind journal.Kind, id control.RoleID, epoch uint64, n *note) (*journal.Entry, error) {
+	stamp, err := ts.cfg.Clock.Now()
+	if err != nil {
+		return nil, fmt.Errorf("append %s: %w", kind, err)
+	}
+	body, err := json.Marshal(n)
+	if err != nil {
+		return nil, fmt.Errorf("append %s: %w", kind, err)
+	}
+	return &journal.Entry{
+		Stamp: stamp, Kind: kind, Uncertainty: ts.uncertainty(), Epoch: epoch, Role: id.Home,
+		Mutation: antipode.Mutation{Table: id.Table, Body: body},
+	}, nil
+}
+
+// rewrite settles what is pending at the holder of its role. Nobody else can be
+// asked: the last version that is known, though it does not count, is written
+// anew, so that nothing that it was built on vanishes.
+func (ts *Tables) rewrite(c *change, t *TableRef, id control.RoleID, under control.Tenure) error {
+	keys := ts.pend.list(func(k *pendingKey) bool { return k.shard == c.shard && k.table == id.Table && k.home == id.Home })
+	for _, k := range keys {
+		v, single, err := collision.DecodeSingle(k.void)
+		if err != nil || !single {
+			return fmt.Errorf("%w: pending item %x", engine.ErrCorrupt, k.item)
+		}
+		stamp, err := ts.cfg.Clock.Now()
+		if err != nil {
+			return fmt.Errorf("settle an item of %s: %w", t.Name, err)
+		}
+		e := &journal.Entry{
+			Stamp: stamp, Kind: journal.KindWrite, Uncertainty: ts.uncertainty(), Epoch: under.Epoch, Replaced: k.dot,
+			Mutation: antipode.Mutation{Table: t.ID, Key: k.key, Body: v.Body, Delete: v.Delete, Home: id.Home},
+		}
+		c.txn.Append(e)
+		c.txn.Batch().Set(k.item, collision.AppendItem(nil, []collision.Version{versionOf(e)}))
+		c.txn.Batch().Delete(keyed(prefixPending, t.ID, k.key))
+		if err := ts.markRewritten(c, k.dot); err != nil {
+			return err
+		}
+		c.after = append(c.after, func() { ts.pend.forget(k.item) })
+		ts.cfg.Logger.Info("wrote anew what did not count, as nothing older is left", "table", t.Name, "dot", k.dot.String(), "as", e.Dot.String())
+	}
+	return nil
+}
+
+// markRewritten records that a stranded write was written anew by itself.
+func (ts *Tables) markRewritten(c *change, d antipode.Dot) error {
+	raw, err := journal.Load(ts.cfg.Store, d)
+	if errors.Is(err, engine.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	row, err := (&storedStranded{State: StrandedRestored, By: "antipode", At: ts.cfg.Clock.Wall().UnixMilli()}).row(raw)
+	if err != nil {
+		return err
+	}
+	c.txn.Batch().Set(strandedKey(d), row)
+	return nil
+}
+
+// fetchTries is how many steps wait for a live region that has to be asked for
+// items before what is known here is made do with.
+const fetchTries = 10
+
+// fetchAnywhere asks every other region for items that are pending here, before
+// this region becomes the one that is asked. It returns false where a live one
+// could not be asked yet.
+func (w *work) fetchAnywhere(ctx context.Context, shard antipode.Shard, want func(*pendingKey) bool) (asked bool) {
+	ts := w.ts
+	ctx, cancel := context.WithTimeout(ctx, pullTime)
+	defer cancel()
+	asked = true
+	for _, r := range w.state.Members() {
+		if def := w.state.Regions[r]; r == ts.cfg.Self || def == nil {
+			continue
+		}
+		for keys := ts.pend.list(want); len(keys) > 0; {
+			n := 1
+			for n < len(keys) && n < versionsAtOnce && keys[n].table == keys[0].table && keys[n].home == keys[0].home {
+				n++
+			}
+			t, ok := w.state.TableByID(keys[0].table)
+			if ok && t.HasReplica(r) {
+				if err := ts.fetch(ctx, t, r, keys[:n]); err != nil {
+					ts.cfg.Logger.Info("ask for what stands in the place of stranded writes", "table", t.Name, "peer", string(r), "error", err)
+					asked = asked && w.state.Regions[r].Lease.Fenced
+				}
+			}
+			keys = keys[n:]
+		}
+	}
+	if len(ts.pend.list(want)) == 0 {
+		return true
+	}
+	step := &ts.tn.step
+	if step.tries == nil {
+		step.tries = make(map[antipode.Shard]int)
+	}
+	step.tries[shard]++
+	return asked || step.tries[shard] > fetchTries
+}
+
+// release hands over the roles that are being switched to another region: from
+// this entry on, this region forwards.
+func (w *work) release() error {
+	ts := w.ts
+	var errs []error
+	for _, id := range w.state.RolesOf(ts.cfg.Self) {
+		t, ok := w.state.TableByID(id.Table)
+		if !ok {
+			continue
+		}
+		r := t.Role(id.Home)
+		if r.Next == "" || r.Holder != ts.cfg.Self {
+			continue
+		}
+		err := ts.inShards(shardsOf(t.Shards()), func(c *change) (some bool, err error) {
+			s := ts.standing(t, id.Home, c.shard)
+			if s.Tenure != r.Tenure() {
+				return false, nil // done
+			}
+			if !s.open || s.sealed || !ts.leased(t, s.forced) {
+				w.later = true
+				return false, nil
+			}
+			return true, ts.releaseOne(c, t, id, r)
+		})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("hand %s over to %s: %w", t.Name, r.Next, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (ts *Tables) releaseOne(c *change, t *TableRef, id control.RoleID, r control.Role) error {
+	grants, err := ts.grantsOf(c, t, id, r.Tenure())
+	if err != nil {
+		return err
+	}
+	e, err := ts.roleEntry(journal.KindRelease, id, r.Epoch, &note{To: r.Next, Grants: grants})
+	if err != nil {
+		return err
+	}
+	c.txn.Append(e)
+	_, err = c.learn(id, tenure{Tenure: control.Tenure{Epoch: r.Epoch + 1, Holder: r.Next}, Released: e.Dot})
+	return err
+}
+
+// grantsOf lists the births that were granted under a tenure and have not
+// happened: whoever arbitrates next has to know of them.
+func (ts *Tables) grantsOf(c *change, t *TableRef, id control.RoleID, under control.Tenure) (out []noteGrant, err error) {
+	if t.Writes != antipode.WritePartitioned || t.HomeBy == antipode.HomePrefix {
+		return nil, nil
+	}
+	prefix := tablePrefix(prefixGrant, t.ID)
+	err = ts.eachRow(journal.Span{Lower: prefix, Upper: after(prefix)}, func(row, _ []byte) error {
+		p := locateEncoded(t, row[len(prefix):])
+		if p.shard != c.shard || arbiterOf(t, p.key) != id.Home {
+			return nil
+		}
+		b, err := ts.storedGrant(t, p, under)
+		if err == nil && b != nil {
+			out = append(out, noteGrant{Key: p.key, Home: b.Home, Tomb: b.Tomb})
+		}
+		return err
+	})
+	return out, err
+}
+
+// takeGrants stores the grants that came with a release as this region's own.
+func (ts *Tables) takeGrants(c *change, t *TableRef, id control.RoleID, row tenure) error {
+	if row.Released.IsZero() {
+		return nil
+	}
+	raw, err := journal.Load(ts.cfg.Store, row.Released)
+	if err != nil {
+		return fmt.Errorf("read release %s: %w", row.Released, err)
+	}
+	var names journal.Origins
+	e, err := names.Decode(raw)
+	if err != nil {
+		return err
+	}
+	n, err := readNote(e)
+	if err != nil {
+		return err
+	}
+	for _, g := range n.Grants {
+		p := locateEncoded(t, g.Key)
+		if there, err := ts.visible(t, p); err == nil && lives(there) {
+			continue
+		}
+		text, err := json.Marshal(&birth{Home: g.Home, Tomb: g.Tomb, Epoch: row.Tenure.Epoch, Holder: row.Tenure.Holder})
+		if err != nil {
+			return fmt.Errorf("store grant: %w", err)
+		}
+		c.txn.Batch().Set(keyed(prefixGrant, id.Table, g.Key), text)
+	}
+	return nil
+}
+
+// take opens the roles that are handed to this region, shard by shard as the
+// releases arrive, and tells the group once it has all of them.
+func (w *work) take(ctx context.Context) error {
+	ts := w.ts
+	var errs []error
+	for _, id := range w.state.RolesOf(ts.cfg.Self) {
+		t, ok := w.state.TableByID(id.Table)
+		if !ok || t.Role(id.Home).Next != ts.cfg.Self {
+			continue
+		}
+		next := control.Tenure{Epoch: t.Role(id.Home).Epoch + 1, Holder: ts.cfg.Self}
+		all := true
+		for _, shard := range shardsOf(t.Shards()) {
+			if row := ts.known(shard, id).of(next); row.Opened.IsZero() && !row.Released.IsZero() {
+				row.Bound = false
+				if err := w.open(ctx, shard, []opening{{id: id, row: row}}); err != nil {
+					errs = append(errs, fmt.Errorf("take %s over: %w", t.Name, err))
+				}
+			}
+			all = all && !ts.known(shard, id).of(next).Opened.IsZero()
+		}
+		if !all {
+			continue
+		}
+		w.later = true
+		err := w.propose(ctx, control.Command{Took: &control.Took{Roles: []control.RoleEpoch{{RoleID: id, Epoch: next.Epoch}}, By: ts.cfg.Self}})
+		if err != nil && !errors.Is(err, control.ErrStale) {
+			errs = append(errs, fmt.Errorf("tell the group that %s has taken %s over: %w", ts.cfg.Self, t.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// pending has items that are pending become known: their role's holder is asked,
+// and where that is this region, it settles them.
+func (w *work) pending(ctx context.Context) error {
+	ts := w.ts
+	keys := ts.pend.list(func(*pendingKey) bool { return true })
+	if len(keys) == 0 {
+		return nil
+	}
+	w.later = true
+	if !ts.fill.on.Load() {
+		if err := ts.settleOwn(keys); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, pullTime)
+	defer cancel()
+	if err := ts.resolvePending(ctx, ts.pend.list(func(*pendingKey) bool { return true })); err != nil {
+		ts.cfg.Logger.Info("ask for what stands in the place of stranded writes", "error", err)
+	}
+	return nil
+}
+
+// settleOwn writes items anew that are pending though this region holds their
+// role, and has opened it: it learned of an earlier cutoff too late to ask anybody.
+func (ts *Tables) settleOwn(keys []*pendingKey) error {
+	type where struct {
+		shard antipode.Shard
+		id    control.RoleID
+	}
+	done := make(map[where]bool)
+	for _, k := range keys {
+		at := where{k.shard, control.RoleID{Table: k.table, Home: k.home}}
+		t, ok := ts.cfg.Catalog().TableByID(k.table)
+		if !ok || done[at] {
+			continue
+		}
+		done[at] = true
+		err := ts.inShards([]antipode.Shard{k.shard}, func(c *change) (bool, error) {
+			under, err := ts.act(t, k.home, k.shard)
+			if err != nil {
+				return false, nil //nolint:nilerr // another region's, or not yet
+			}
+			return true, ts.rewrite(c, t, at.id, under)
+		})
+		if err != nil {
+			return err
+		}
+		ts.wakeRoles()
+	}
+	return nil
+}
+
+// forced is a failover that a person forced here and the group has not adopted.
+type forced struct {
+	Set   antipode.Shard      `json:"set"`
+	Lost  antipode.Region     `json:"lost"`
+	Roles []control.RoleEpoch `json:"roles"`
+	By    string              `json:"by"`
+	Why   string              `json:"why"`
+	At    int64               `json:"at"`
+}
+
+func forcedKey(set antipode.Shard, lost antipode.Region) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{prefixForced}, uint64(set)), lost...)
+}
+
+// Force takes the roles of a region over without the group, because a person says
+// so: it returns when this region accepts their writes. What the other region has
+// written and this one has not, does not count from here on; it is listed as stranded when
+// it arrives. Asked again, it goes on where it was interrupted.
+func (ts *Tables) Force(ctx context.Context, lost antipode.Region, by, why string) ([]control.RoleEpoch, error) {
+	if err := ts.ready(); err != nil {
+		return nil, fmt.Errorf("force a failover of %s: %w", lost, err)
+	}
+	ts.tn.step.mu.Lock()
+	defer ts.tn.step.mu.Unlock()
+	w := &work{ts: ts, state: ts.cfg.Catalog()}
+	if lost == ts.cfg.Self {
+		return nil, fmt.Errorf("force a failover of %s: %w: it can't be asked of that region itself", lost, control.ErrInvalid)
+	}
+	bySet := ts.rolesToForce(w.state, lost)
+	var all []control.RoleEpoch
+	for set, roles := range bySet {
+		f := &forced{Set: set, Lost: lost, Roles: roles, By: by, Why: why, At: ts.cfg.Clock.Wall().UnixMilli()}
+		if err := ts.storeForced(f); err != nil {
+			return nil, fmt.Errorf("force a failover of %s: %w", lost, err)
+		}
+	}
+	open, err := ts.forcedHere()
+	if err != nil {
+		return nil, fmt.Errorf("force a failover of %s: %w", lost, err)
+	}
+	for _, f := range open {
+		if f.Lost != lost {
+			continue
+		}
+		if err := w.openForced(ctx, f); err != nil {
+			return nil, fmt.Errorf("force a failover of %s: %w", lost, err)
+		}
+		all = append(all, f.Roles...)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("force a failover of %s: %w: it holds no role of a table that %s keeps", lost, control.ErrInvalid, ts.cfg.Self)
+	}
+	ts.wakeRoles()
+	return all, nil
+}
+
+// rolesToForce lists the roles that a region holds or is being handed, by set,
+// with the epochs under which this region takes them.
+func (ts *Tables) rolesToForce(state *control.State, lost antipode.Region) map[antipode.Shard][]control.RoleEpoch {
+	out := make(map[antipode.Shard][]control.RoleEpoch)
+	for _, t := range state.Tables {
+		if !t.HasReplica(ts.cfg.Self) {
+			continue
+		}
+		for home, r := range t.Roles {
+			held, epoch := r.Holder == lost || r.Next == lost, r.Epoch
+			if r.Next != "" {
+				epoch++
+			}
+			for _, shard := range shardsOf(t.Shards()) {
+				if last := ts.known(shard, control.RoleID{Table: t.ID, Home: home}).last(); last != nil && last.Tenure.Compare(r.Tenure()) > 0 {
+					held = last.Tenure.Holder == lost
+					epoch = max(epoch, last.Tenure.Epoch)
+				}
+			}
+			if held {
+				out[t.Shards()] = append(out[t.Shards()], control.RoleEpoch{RoleID: control.RoleID{Table: t.ID, Home: home}, Epoch: epoch + 1})
+			}
+		}
+	}
+	for _, roles := range out {
+		slices.SortFunc(roles, func(a, b control.RoleEpoch) int { return a.Compare(b.RoleID) })
+	}
+	return out
+}
+
+// storeForced records durably what is about to be taken, so that a crash leaves
+// nothing half done.
+func (ts *Tables) storeForced(f *forced) error {
+	text, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	b := ts.cfg.Store.NewBatch()
+	b.Set(forcedKey(f.Set, f.Lost), text)
+	c, err := ts.cfg.Store.Apply(b)
+	if err != nil {
+		return err
+	}
+	return c.Wait()
+}
+
+func (ts *Tables) forcedHere() (out []*forced, err error) {
+	err = ts.eachRow(shardSpan(prefixForced, nil), func(key, value []byte) error {
+		f := new(forced)
+		if err := json.Unmarshal(value, f); err != nil {
+			return fmt.Errorf("%w: forced failover %x: %w", engine.ErrCorrupt, key, err)
+		}
+		out = append(out, f)
+		return nil
+	})
+	return out, err
+}
+
+func (w *work) openForced(ctx context.Context, f *forced) error {
+	for _, shard := range shardsOf(f.Set) {
+		var open []opening
+		for _, r := range f.Roles {
+			open = append(open, opening{id: r.RoleID, row: tenure{Tenure: control.Tenure{Epoch: r.Epoch, Holder: w.ts.cfg.Self}, Forced: true}})
+		}
+		if err := w.open(ctx, shard, open); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adopt finishes forced failovers, and has the group take them over as soon as it
+// can be reached.
+func (w *work) adopt(ctx context.Context) error {
+	ts := w.ts
+	all, err := ts.forcedHere()
+	if err != nil {
+		return err
+	}
+	for _, f := range all {
+		if err := w.openForced(ctx, f); err != nil {
+			return err
+		}
+		cutoff := make(control.Frontiers)
+		for _, shard := range shardsOf(f.Set) {
+			for _, r := range f.Roles {
+				row := ts.known(shard, r.RoleID).of(control.Tenure{Epoch: r.Epoch, Holder: ts.cfg.Self})
+				if row.Bound && len(row.Cutoff) > 0 {
+					cutoff[shard] = row.Cutoff.Clone().Join(cutoff[shard])
+				}
+			}
+		}
+		w.later = true
+		err := w.propose(ctx, control.Command{Adopt: &control.Adopt{
+			Region: ts.cfg.Self, Set: f.Set, Lost: f.Lost, Roles: f.Roles, Cutoff: cutoff, By: f.By, Why: f.Why, At: f.At,
+		}})
+		if err != nil && !errors.Is(err, control.ErrStale) && !errors.Is(err, control.ErrInvalid) && !errors.Is(err, control.ErrNoTable) {
+			return fmt.Errorf("tell the group of the forced failover of %s: %w", f.Lost, err)
+		}
+		b := ts.cfg.Store.NewBatch() // adopted, or overtaken
+		b.Delete(forcedKey(f.Set, f.Lost))
+		c, err := ts.cfg.Store.Apply(b)
+		if err != nil {
+			return err
+		}
+		if err := c.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

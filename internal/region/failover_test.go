@@ -1,0 +1,211 @@
+package region
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
+	"github.com/antipode-io/antipode/internal/link"
+)
+
+// eventually waits, in the test's synctest bubble, and returns how long it took.
+func (w *world) eventually(limit time.Duration, what string, done func() bool) time.Duration {
+	w.t.Helper()
+	start := time.Now()
+	for !done() {
+		if time.Since(start) > limit {
+			w.t.Fatalf("not within %v: %s", limit, what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return time.Since(start)
+}
+
+// isolate cuts a region off from everybody.
+func (w *world) isolate(name antipode.Region) {
+	w.t.Helper()
+	for _, peer := range w.regions[name].mesh.Peers() {
+		if err := w.regions[name].mesh.Cut(peer, link.Both); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func (w *world) heal(name antipode.Region) {
+	w.t.Helper()
+	for _, peer := range w.regions[name].mesh.Peers() {
+		if err := w.regions[name].mesh.Heal(peer); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func (w *world) stateOf(at antipode.Region) *control.State { return w.regions[at].group.State() }
+
+// TestLeaseEnds isolates a region: it stops by itself before the others fence it,
+// its roles go to the other one, and the witness, which leads, is not disturbed.
+func TestLeaseEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.ready()
+		w.eventually(10*time.Second, "the witness leads", func() bool { return w.regions["frankfurt"].leads() })
+		w.eventually(5*time.Second, "oregon has a lease", w.regions["oregon"].leased)
+		// Nothing moves as long as everybody is well, nor when two are cut from each other.
+		if err := w.regions["oregon"].mesh.Cut("mumbai", link.Both); err != nil {
+			t.Fatal(err)
+		}
+		for range 600 {
+			time.Sleep(50 * time.Millisecond)
+			if !w.regions["oregon"].leased() || !w.regions["mumbai"].leased() {
+				t.Fatal("a region lost its lease while it reached a majority")
+			}
+		}
+		if err := w.regions["oregon"].mesh.Heal("mumbai"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if s := w.stateOf("mumbai"); s.Fenced("oregon") || s.Fenced("mumbai") || s.LastFailover != 0 {
+			t.Fatalf("failovers without cause: %+v", s.Failovers)
+		}
+
+		w.isolate("oregon")
+		for !w.stateOf("mumbai").Fenced("oregon") {
+			time.Sleep(time.Millisecond)
+		}
+		if w.regions["oregon"].leased() {
+			t.Error("it was fenced while it had a lease")
+		}
+		role := w.stateOf("mumbai").Tables["catalog"].Role("")
+		if role.Holder != "mumbai" || role.Epoch != 2 {
+			t.Errorf("catalog: %+v", role)
+		}
+		if state, why := w.regions["oregon"].state(); state != "detached" {
+			t.Errorf("oregon is %s: %s", state, why)
+		}
+	})
+}
+
+// TestFencedInTime: from the death of a region to the agreement on its successor
+// it takes little more than a lease, whoever leads.
+func TestFencedInTime(t *testing.T) {
+	for _, leader := range []antipode.Region{"frankfurt", "oregon"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			defer w.close()
+			w.ready()
+			w.eventually(10*time.Second, "the witness leads", func() bool { return w.regions["frankfurt"].leads() })
+			if leader == "oregon" {
+				time.Sleep(time.Second) // until frankfurt knows where oregon's log stands
+				w.regions["frankfurt"].group.Transfer(t.Context(), "oregon")
+				w.eventually(time.Second, "oregon leads", func() bool { return w.regions["oregon"].leads() })
+			}
+			if err := w.regions["oregon"].Close(); err != nil {
+				t.Fatal(err)
+			}
+			took := w.eventually(20*time.Second, "mumbai is told that it is the successor", func() bool {
+				return w.stateOf("mumbai").Tables["catalog"].Role("").Holder == "mumbai"
+			})
+			t.Logf("with %s leading: %v", leader, took)
+			if took > 4*time.Second {
+				t.Errorf("with %s leading it took %v", leader, took)
+			}
+			w.start("oregon")
+			w.eventually(10*time.Second, "it is detached", func() bool { return w.regions["oregon"].detached() != "" })
+		})
+	}
+}
+
+// TestFrozen: a region that stands still counts as out of reach within two
+// seconds, though its connections are up.
+func TestFrozen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.ready()
+		time.Sleep(2 * time.Second)
+		m := w.regions["frankfurt"].mesh
+		w.isolate("oregon") // a black hole: nothing is refused
+		took := w.eventually(5*time.Second, "oregon is missed", func() bool { return len(m.Reaches()) == 1 })
+		if took > 2*time.Second || !m.Connected("oregon") {
+			t.Errorf("missed after %v, connected: %v", took, m.Connected("oregon"))
+		}
+		w.heal("oregon")
+		w.eventually(2*time.Second, "oregon is reached again", func() bool { return len(m.Reaches()) == 2 })
+	})
+}
+
+// TestFailover kills the writer's region under writes. The other one accepts
+// writes within five seconds, with everything that was acknowledged to it; the
+// region comes back, takes its own last write out, and gets its homes back.
+func TestFailover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.ready()
+		w.eventually(10*time.Second, "the witness leads", func() bool { return w.regions["frankfurt"].leads() })
+		w.eventually(5*time.Second, "both have leases", func() bool { return w.regions["oregon"].leased() && w.regions["mumbai"].leased() })
+		for _, name := range []string{"catalog", "users"} {
+			if err := w.put("oregon", name, "before"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		w.isolate("oregon")
+		cut := time.Now()
+		// It still has its lease, and nobody hears of this one.
+		if err := w.put("oregon", "catalog", "stranded"); err != nil {
+			t.Fatal(err)
+		}
+		var served time.Duration
+		for i := 0; served == 0; i++ {
+			if err := w.put("mumbai", "catalog", "after"); err == nil {
+				served = time.Since(cut)
+			} else if time.Since(cut) > 20*time.Second {
+				t.Fatalf("mumbai does not take over: %v", err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Logf("mumbai accepts writes of catalog %v after the cut", served)
+		if served > 5*time.Second {
+			t.Errorf("mumbai accepts writes only %v after the cut", served)
+		}
+		if err := w.put("mumbai", "users", "before"); err != nil { // oregon's item
+			t.Errorf("write to an item of the lost home: %v", err)
+		}
+		if err := w.put("oregon", "catalog", "late"); err == nil {
+			t.Error("oregon accepts writes after its lease")
+		}
+		if !w.has("mumbai", "catalog", "before") || w.has("mumbai", "catalog", "stranded") {
+			t.Error("mumbai does not have what it should")
+		}
+
+		w.heal("oregon")
+		healed := time.Now()
+		w.eventually(20*time.Second, "oregon rejoins", func() bool {
+			l := w.stateOf("oregon").Regions["oregon"].Lease
+			return !l.Fenced && l.Number == 2 && w.regions["oregon"].leased()
+		})
+		t.Logf("oregon is back %v after the heal", time.Since(healed))
+		w.eventually(5*time.Second, "oregon has what was written meanwhile", func() bool { return w.has("oregon", "catalog", "after") })
+		if w.has("oregon", "catalog", "stranded") {
+			t.Error("oregon shows the write that does not count")
+		}
+		list, err := w.regions["mumbai"].data.Load().tables.Stranded(t.Context(), "oregon")
+		if err != nil || len(list) != 1 {
+			t.Errorf("stranded: %v, %v; want 1", list, err)
+		}
+		w.eventually(45*time.Second, "homes go back to oregon", func() bool {
+			r := w.stateOf("oregon").Tables["users"].Role("oregon")
+			return r.Holder == "oregon" && r.Next == ""
+		})
+		if r := w.stateOf("oregon").Tables["catalog"].Role(""); r.Holder != "mumbai" {
+			t.Errorf("the writer went back by itself: %+v", r)
+		}
+		if err := w.put("oregon", "users", "before"); err != nil {
+			t.Errorf("oregon writes its item again: %v", err)
+		}
+	})
+}
