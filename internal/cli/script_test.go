@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -39,8 +40,10 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"dynamodb":       runDynamoDB,
 			"dynamodb-until": runDynamoDBUntil,
+			"dynamodb-retry": runDynamoDBRetry,
 			"kill-region":    killRegion,
 			"until":          until,
+			"retry-until":    retryUntil,
 			"base-port":      basePort,
 			"answers":        answers,
 		},
@@ -94,6 +97,14 @@ func runDynamoDBUntil(ts *testscript.TestScript, _ bool, args []string) {
 		if err == nil && got != want {
 			err = fmt.Errorf("it shows %q", got)
 		}
+		return err
+	})
+}
+
+// runDynamoDBRetry repeats a call until it works, as clients do.
+func runDynamoDBRetry(ts *testscript.TestScript, _ bool, args []string) {
+	retry(ts, func() error {
+		_, err := callDynamoDB(ts, args)
 		return err
 	})
 }
@@ -170,6 +181,24 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 			err = fmt.Errorf("%s does not say %q but\n%s", args[0], args[1], said)
 		}
 		return err
+	})
+}
+
+// retryUntil repeats a command that fails until it fails for this reason:
+// retry-until REGEXP COMMAND...
+func retryUntil(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := regexp.Compile(args[0])
+	ts.Check(err)
+	retry(ts, func() error {
+		said := new(strings.Builder)
+		cmd := exec.Command(args[1], args[2:]...)
+		cmd.Dir, cmd.Stderr = ts.MkAbs("."), said
+		cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"), "HOME="+ts.Getenv("HOME"))
+		err := cmd.Run()
+		if err == nil || !want.MatchString(said.String()) {
+			return fmt.Errorf("%v: it says %q", err, said)
+		}
+		return nil
 	})
 }
 

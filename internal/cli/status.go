@@ -24,13 +24,17 @@ const (
 	askTimeout  = 3 * time.Second // one region's answer
 	pollEvery   = 200 * time.Millisecond
 	statusShape = `{"regions":[{"name","state","api","lag_ms":{ORIGIN:n},"frontier":{ORIGIN:{SHARD:n}}}],
-  "tables":[{"name","writes","writer","rule","items"}]}`
+  "tables":[{"name","writes","writer","rule","items"}],
+  "roles":[{"table","home","holder","epoch","next","failover"}]}`
 )
 
 // report is what `status -o json` prints.
 type report struct {
 	Regions []regionReport `json:"regions"`
 	Tables  []tableReport  `json:"tables"`
+	// Roles are who accepts which writes, as the region knows it whose agreed state
+	// is the latest.
+	Roles []operator.RoleStatus `json:"roles"`
 
 	full map[antipode.Region]operator.RegionStatus // of those that answered
 	why  map[antipode.Region]error                 // of those that did not
@@ -241,6 +245,8 @@ func (in *install) askStatus(ctx context.Context, region *spec.Region) (operator
 // merge makes one picture of what the regions said.
 func (r *report) merge(in *install) {
 	tables := map[string]tableReport{}
+	r.Roles = []operator.RoleStatus{}
+	latest := uint64(0)
 	for i := range in.spec.Regions {
 		region := &in.spec.Regions[i]
 		one := regionReport{Name: region.Name, State: operator.StateDown, LagMS: map[string]int64{}, Frontier: map[string]map[string]uint64{}}
@@ -253,6 +259,9 @@ func (r *report) merge(in *install) {
 			one.State = s.State
 			maps.Copy(one.LagMS, s.LagMS)
 			maps.Copy(one.Frontier, s.Frontier)
+			if s.Index >= latest && s.Roles != nil {
+				latest, r.Roles = s.Index, s.Roles
+			}
 			for _, t := range s.Tables {
 				tables[t.Name] = mergeTable(tables, t, region.Name)
 			}

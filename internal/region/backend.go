@@ -15,6 +15,7 @@ import (
 	"github.com/antipode-io/antipode/internal/api/dynamo/attr"
 	"github.com/antipode-io/antipode/internal/api/operator"
 	"github.com/antipode-io/antipode/internal/control"
+	"github.com/antipode-io/antipode/internal/control/group"
 	"github.com/antipode-io/antipode/internal/data/table"
 	"github.com/antipode-io/antipode/internal/hlc"
 	"github.com/antipode-io/antipode/internal/link"
@@ -66,6 +67,7 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 		Index: r.group.State().Index, Version: r.cfg.Version, PID: r.cfg.PID, Started: r.started.UTC(),
 	}
 	st.Leader, _ = r.group.Leader()
+	st.Roles, st.Lease = r.roles(), r.heldLease()
 	for name, p := range r.mesh.Stats().Peers {
 		_, cut := r.cuts.Load(name)
 		st.Peers = append(st.Peers, operator.PeerStatus{
@@ -168,6 +170,12 @@ func told(err error) error {
 		{access.ErrNoKey, operator.ErrNotFound},
 		{access.ErrEnded, operator.ErrConflict},
 		{link.ErrUnknownPeer, operator.ErrNotFound},
+		{table.ErrNotStranded, operator.ErrNotFound},
+		{control.ErrNoTable, operator.ErrNotFound},
+		{control.ErrStale, operator.ErrConflict},
+		{control.ErrInvalid, operator.ErrInvalid},
+		{group.ErrNoQuorum, operator.ErrUnavailable},
+		{group.ErrNoLeader, operator.ErrUnavailable},
 		{link.ErrNotEmulated, operator.ErrConflict},
 	}
 	for _, c := range classes {

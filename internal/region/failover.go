@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/antipode-io/antipode"
@@ -76,26 +77,42 @@ func (r *Region) askViews(peer antipode.Region) {
 		if !r.leads() {
 			continue
 		}
-		at := r.cfg.Boottime()
 		ctx, cancel := context.WithTimeout(r.ctx, viewTimeout)
-		answer, err := r.mesh.Call(ctx, peer, methodView, nil)
-		cancel()
-		v := view{at: at}
-		if err == nil {
-			err = json.Unmarshal(answer, &v.report)
-		}
-		if err != nil {
+		if err := r.askView(ctx, peer); err != nil {
 			r.log.Debug("ask what a region sees", "peer", string(peer), "error", err)
-			continue
 		}
-		r.watchMu.Lock()
-		r.views[peer] = v
-		r.watchMu.Unlock()
+		cancel()
 	}
 }
 
-// look gathers what this region knows of the others. It is to be used at once,
-// and by one goroutine.
+func (r *Region) askView(ctx context.Context, peer antipode.Region) error {
+	v := view{at: r.cfg.Boottime()}
+	answer, err := r.mesh.Call(ctx, peer, methodView, nil)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(answer, &v.report); err != nil {
+		return err
+	}
+	r.watchMu.Lock()
+	defer r.watchMu.Unlock()
+	r.views[peer] = v
+	return nil
+}
+
+// ask asks all others at once for what they see, for a person who asks here.
+func (r *Region) ask(ctx context.Context) failover.View {
+	ctx, cancel := context.WithTimeout(ctx, viewTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, peer := range r.mesh.Reaches() {
+		wg.Go(func() { _ = r.askView(ctx, peer) }) // who does not answer is not counted
+	}
+	wg.Wait()
+	return r.look()
+}
+
+// look gathers what this region knows of the others. It is to be used at once.
 func (r *Region) look() failover.View {
 	v := failover.View{
 		State: r.group.State(), Self: r.cfg.Name, Reports: map[antipode.Region]failover.Report{r.cfg.Name: r.report()},

@@ -21,6 +21,7 @@ type Backend interface {
 	Links
 	Keys
 	Joiner
+	Roles
 }
 
 // Observer tells what there is.

@@ -84,6 +84,9 @@ func (s *Server) routes() {
 	} {
 		s.mux.Handle(pattern, s.authorised(s.answer(call)))
 	}
+	for pattern, call := range s.roleCalls() {
+		s.mux.Handle(pattern, s.authorised(s.answer(call)))
+	}
 	s.mux.Handle("GET /v1/collisions/{table}", s.authorised(http.HandlerFunc(s.collisions)))
 	s.mux.Handle("/", s.authorised(http.HandlerFunc(s.unknown)))
 }

@@ -15,7 +15,7 @@ type State string
 const (
 	StateLive        State = "live"        // serves, and nothing waits to be applied for longer than usual
 	StateLagging     State = "lagging"     // serves, and is behind another region
-	StateDetached    State = "detached"    // serves alone: it can't reach a majority
+	StateDetached    State = "detached"    // serves alone: it can't reach a majority, or was replaced and is not back yet
 	StateDraining    State = "draining"    // starts or stops, and takes no clients
 	StateQuarantined State = "quarantined" // was shut out by the others
 	StateDown        State = "down"        // does not answer
@@ -47,6 +47,8 @@ type RegionStatus struct {
 	// sequence applied here with none missing below.
 	Frontier map[string]map[string]uint64 `json:"frontier"`
 	Tables   []TableStatus                `json:"tables"`
+	Roles    []RoleStatus                 `json:"roles"`           // of all tables, as known here
+	Lease    *HeldLease                   `json:"lease,omitempty"` // of this region, where it needs one
 
 	Peers   []PeerStatus    `json:"peers,omitempty"`
 	Leader  antipode.Region `json:"leader,omitempty"` // of the control group, as known here
@@ -65,6 +67,13 @@ type TableStatus struct {
 	Writer antipode.Region    `json:"writer"` // global tables; else empty
 	Rule   antipode.Rule      `json:"rule"`   // local tables; else empty
 	Items  int64              `json:"items"`  // in this region
+}
+
+// HeldLease is a region's own lease.
+type HeldLease struct {
+	Held   bool  `json:"held"`
+	LeftMS int64 `json:"left_ms"` // for how long at least
+	Fenced bool  `json:"fenced,omitempty"`
 }
 
 // PeerStatus is how a region sees another one.

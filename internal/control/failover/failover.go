@@ -86,10 +86,9 @@ func New(returnAfter time.Duration) *Machine {
 // each region that stores data is. Deciding twice on the same view gives the
 // same; a command that comes too late is refused by the group.
 func (m *Machine) Decide(v View) ([]Step, map[antipode.Region]Seen) {
-	seen := map[antipode.Region]Seen{}
+	seen := v.Judge()
 	members := v.State.Members()
 	for _, name := range members {
-		seen[name] = v.judge(name)
 		if !v.healthy(name, seen) {
 			delete(m.healthy, name)
 		} else if _, ok := m.healthy[name]; !ok {
@@ -111,6 +110,15 @@ func (m *Machine) Decide(v View) ([]Step, map[antipode.Region]Seen) {
 		}
 	}
 	return steps, seen
+}
+
+// Judge says what each region that stores data is. Only a Machine knows of Back.
+func (v View) Judge() map[antipode.Region]Seen {
+	seen := map[antipode.Region]Seen{}
+	for _, name := range v.State.Members() {
+		seen[name] = v.judge(name)
+	}
+	return seen
 }
 
 // blind lists the voters that say that they can't reach a region.

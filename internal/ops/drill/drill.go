@@ -184,11 +184,16 @@ func (r *run) healLeft(ctx context.Context) error {
 	// A region that was started again needs a moment, and so may the majority.
 	r.awaitWell(ctx, time.Minute)
 	if left.Tables && len(r.data) > 0 {
-		if err := r.dropTables(ctx, r.data[0]); err != nil {
+		if err := r.clean(ctx); err != nil {
 			return err
 		}
 	}
 	return r.forget()
+}
+
+// clean removes the drill's tables, and its stranded writes from the lists.
+func (r *run) clean(ctx context.Context) error {
+	return errors.Join(r.discardStranded(ctx), r.dropTables(ctx, r.data[0]))
 }
 
 // awaitWell waits until all regions are live, and says whether they are.
@@ -227,7 +232,7 @@ func (r *run) drill(ctx context.Context) (rec *Record, err error) {
 			err = errors.Join(err, r.heal(life))
 		}
 		if !r.cfg.Keep {
-			err = errors.Join(err, r.dropTables(life, r.data[0]))
+			err = errors.Join(err, r.clean(life))
 		}
 		if len(r.injury.Cut)+len(r.injury.Frozen)+len(r.injury.Killed)+len(r.injury.Skewed) == 0 {
 			err = errors.Join(err, r.forget())

@@ -49,6 +49,14 @@ type Move struct {
 	To    antipode.Region `json:"to"`
 }
 
+// role names what passed.
+func (m *Move) role() string {
+	if m.Home == "" {
+		return m.Table
+	}
+	return m.Table + ", homes of " + string(m.Home) + ","
+}
+
 // Failover is one on the regions' record, on the drill's clock.
 type Failover struct {
 	ID       uint64          `json:"id"`
@@ -60,7 +68,7 @@ type Failover struct {
 	Explains string          `json:"why,omitempty"`
 }
 
-// cutOff reports whether clients of this site may fail while the fault lasts.
+// suffers reports whether clients of this site may fail while the fault lasts.
 func (e *Evidence) suffers(site int) bool {
 	return site == e.Target && (e.Kind.deaf || e.Kind.Name == ClockSkew)
 }

@@ -2,11 +2,13 @@ package drill
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -27,11 +29,13 @@ type patient struct {
 	dead  map[antipode.Region]bool // does not answer
 	fails bool                     // answers every change with an error
 	cfg   Config
+
+	failovers, stranded string // answers
 }
 
 func newPatient(t *testing.T) *patient {
 	t.Helper()
-	p := &patient{dead: map[antipode.Region]bool{}}
+	p := &patient{dead: map[antipode.Region]bool{}, failovers: `{}`, stranded: `{}`}
 	p.cfg = Config{
 		Dir: "drills", FS: vfs.NewMem(), Now: time.Now,
 		Signal:  func(pid int, s syscall.Signal) error { p.note("%v to %d", s, pid); return nil },
@@ -74,9 +78,18 @@ func (p *patient) serve(name antipode.Region, w http.ResponseWriter, r *http.Req
 		_, _ = fmt.Fprintf(w, `{"name":%q,"state":"live","pid":7}`, name)
 	case r.URL.Path == "/healthz":
 		_, _ = w.Write([]byte(`{"ready":true}`))
+	case r.URL.Path == "/v1/failovers":
+		_, _ = w.Write([]byte(p.failovers))
+	case r.URL.Path == "/v1/stranded":
+		_, _ = w.Write([]byte(p.stranded))
 	case p.fails:
 		w.WriteHeader(http.StatusInternalServerError)
 		_, _ = w.Write([]byte(`{"error":{"code":"internal","message":"no"}}`))
+	case r.URL.Path == "/v1/stranded/discard":
+		var q operator.DecideRequest
+		_ = json.NewDecoder(r.Body).Decode(&q)
+		p.note("%s %s %q by %s", name, r.URL.Path, q.Dots, q.By)
+		_, _ = w.Write([]byte(`{}`))
 	default:
 		p.note("%s %s %s", name, r.URL.Path, r.Header.Get("X-Amz-Target"))
 		_, _ = w.Write([]byte(`{}`))
@@ -136,6 +149,22 @@ func TestHealRemovesTables(t *testing.T) {
 	}
 }
 
+// TestHealDiscards: of stranded writes the drill's own, and no other.
+func TestHealDiscards(t *testing.T) {
+	p := newPatient(t)
+	p.stranded = `{"stranded":[{"dot":"a","table":"carts","state":"open"},{"dot":"b","table":"antipode-drill-global","state":"open"},
+		{"dot":"c","table":"antipode-drill-global","state":"discarded"}]}`
+	p.leave(t, injury{Drill: "d1", Tables: true})
+	if _, err := Heal(t.Context(), p.cfg); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(p.calls)
+	want := []string{`mumbai /v1/stranded/discard ["b"] by drill d1`, `oregon /v1/stranded/discard ["b"] by drill d1`}
+	if got := slices.DeleteFunc(p.calls, func(c string) bool { return strings.Contains(c, "DeleteTable") }); !slices.Equal(got, want) {
+		t.Errorf("did %q; want %q", got, want)
+	}
+}
+
 // TestHealFails: what can't be undone stays on record, for another try.
 func TestHealFails(t *testing.T) {
 	p := newPatient(t)
@@ -163,6 +192,11 @@ func TestRefusals(t *testing.T) {
 		{"one region", func(p *patient) { p.cfg.Sites = p.cfg.Sites[1:] }, ErrInvalid},
 		{"too short", func(p *patient) { p.cfg.For = time.Millisecond }, ErrInvalid},
 		{"a region that is down", func(p *patient) { p.die("mumbai", true) }, ErrDegraded},
+		{"a failover under way", func(p *patient) {
+			p.failovers = `{"failovers":[{"id":2,"lost":"mumbai","successor":"oregon","began":1}]}`
+		}, ErrDegraded},
+		{"a region that is not back", func(p *patient) { p.failovers = `{"leases":[{"region":"mumbai","fenced":true}]}` }, ErrDegraded},
+		{"stranded writes", func(p *patient) { p.stranded = `{"stranded":[{"dot":"a","table":"carts","state":"open"}]}` }, ErrDegraded},
 		{"another drill", func(p *patient) {
 			_ = p.cfg.FS.MkdirAll("drills", dirMode)
 			_, _ = p.cfg.FS.Lock("drills/lock")
@@ -209,14 +243,14 @@ func TestComplaints(t *testing.T) {
 func TestMoves(t *testing.T) {
 	w := newWatch(newRun(newPatient(t).cfg))
 	status := func(index uint64, writer antipode.Region) *operator.RegionStatus {
-		return &operator.RegionStatus{Index: index, Tables: []operator.TableStatus{{Name: "catalog", Writer: writer}, {Name: "carts"}}}
+		return &operator.RegionStatus{Index: index, Roles: []operator.RoleStatus{{Table: "catalog", Holder: writer}, {Table: "users", Home: "mumbai", Holder: "mumbai"}}}
 	}
 	for _, step := range []struct {
 		index  uint64
 		writer antipode.Region
 		moves  int
 	}{{5, "oregon", 0}, {5, "oregon", 0}, {7, "mumbai", 1}, {6, "oregon", 1}, {7, "mumbai", 1}, {9, "oregon", 2}} {
-		w.noteWritersLocked(status(step.index, step.writer))
+		w.noteHoldersLocked(status(step.index, step.writer))
 		if len(w.moves) != step.moves {
 			t.Errorf("after state %d: %d moves %+v; want %d", step.index, len(w.moves), w.moves, step.moves)
 		}

@@ -315,11 +315,7 @@ func (j *judge) rto(figures []Figures) Check {
 func (j *judge) roles() Check {
 	var told []string
 	for _, m := range j.Moves {
-		home := ""
-		if m.Home != "" {
-			home = ", homes of " + string(m.Home)
-		}
-		told = append(told, fmt.Sprintf("%s%s passed from %s to %s at %s", m.Table, home, m.From, m.To, at(m.At)))
+		told = append(told, fmt.Sprintf("%s passed from %s to %s at %s", m.role(), m.From, m.To, at(m.At)))
 	}
 	for _, f := range j.Failovers {
 		if f.Lost != j.Sites[j.Target] || j.Kind.Must == MustStay {

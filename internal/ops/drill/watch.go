@@ -24,13 +24,19 @@ type watch struct {
 
 	mu      sync.Mutex
 	last    []operator.RegionStatus // by site; of one that does not answer, its state only
-	index   uint64                  // of the agreed state that writers are of
-	writers map[string]antipode.Region
+	index   uint64                  // of the agreed state that holders are of
+	holders map[role]antipode.Region
 	moves   []Move
 }
 
+// role is a right to accept writes: of a table's writer, or of a home in it.
+type role struct {
+	table string
+	home  antipode.Region
+}
+
 func newWatch(r *run) *watch {
-	return &watch{run: r, last: make([]operator.RegionStatus, len(r.cfg.Sites)), writers: map[string]antipode.Region{}}
+	return &watch{run: r, last: make([]operator.RegionStatus, len(r.cfg.Sites)), holders: map[role]antipode.Region{}}
 }
 
 // start asks each region at a steady beat until ctx ends.
@@ -64,29 +70,29 @@ func (w *watch) ask(ctx context.Context, site int) {
 	w.mu.Lock()
 	was := w.last[site].State
 	w.last[site] = s
-	moves := w.noteWritersLocked(&s)
+	moves := w.noteHoldersLocked(&s)
 	w.mu.Unlock()
 	if was != "" && was != s.State {
 		w.run.event(EventRegion, "%s is %s", s.Name, s.State)
 	}
 	for _, m := range moves {
-		w.run.event(EventRole, "%s is written by %s, before by %s", m.Table, m.To, m.From)
+		w.run.event(EventRole, "%s passed from %s to %s", m.role(), m.From, m.To)
 	}
 }
 
-// noteWritersLocked takes over who writes which table, from whoever knows the
+// noteHoldersLocked takes over who holds which role, from whoever knows the
 // newest of what the regions agreed on.
-func (w *watch) noteWritersLocked(s *operator.RegionStatus) (moves []Move) {
+func (w *watch) noteHoldersLocked(s *operator.RegionStatus) (moves []Move) {
 	if s.Index < w.index {
 		return nil
 	}
 	w.index = s.Index
-	for _, t := range s.Tables {
-		was, known := w.writers[t.Name]
-		if known && was != t.Writer && t.Writer != "" {
-			moves = append(moves, Move{At: w.run.now(), Table: t.Name, From: was, To: t.Writer})
+	for _, now := range s.Roles {
+		id := role{now.Table, now.Home}
+		if was, known := w.holders[id]; known && was != now.Holder {
+			moves = append(moves, Move{At: w.run.now(), Table: now.Table, Home: now.Home, From: was, To: now.Holder})
 		}
-		w.writers[t.Name] = t.Writer
+		w.holders[id] = now.Holder
 	}
 	w.moves = append(w.moves, moves...)
 	return moves

@@ -1,0 +1,317 @@
+package cli
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/api/operator"
+	"github.com/antipode-io/antipode/internal/spec"
+)
+
+// record is who asks for something that is kept on record, and why.
+type record struct{ by, why string }
+
+func (a *app) recordFlags(cmd *cobra.Command, to *record) {
+	cmd.Flags().StringVar(&to.by, "by", "", "`who` asks, for the record (default: $USER)")
+	cmd.Flags().StringVar(&to.why, "why", "", "the `reason`, for the record")
+}
+
+// who returns the name for the record.
+func (a *app) who(r record) (string, error) {
+	by := cmp.Or(r.by, a.getenv("USER"), a.getenv("LOGNAME"))
+	if by == "" {
+		return "", usagef("$USER is not set; say with --by who asks, it is kept on record")
+	}
+	return by, nil
+}
+
+func (a *app) switchCommand() *cobra.Command {
+	var dir, output, to, from string
+	var rec record
+	c := &cobra.Command{
+		Use: "switch TABLE|REGION --to REGION", Short: "Hand the writes of a table, or of a region, to another region", Args: wantArgs(1, "TABLE|REGION"),
+		Long: "Hand over who accepts writes: of a table (its writer's role, or those of all its homes), or all that a region has,\n" +
+			"before maintenance say. Nothing is lost and no write fails; writes stand still for about a round trip.\n" +
+			"It stays so until the next switch, also where the table says return: auto.\n\nWith -o json:\n" +
+			`  {"roles":[{"table","home","holder","epoch","next"}],"pending":n,"skipped":[TABLE]}`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if to == "" {
+				return usagef("say with --to which region is to accept the writes")
+			}
+			by, err := a.who(rec)
+			if err != nil {
+				return err
+			}
+			in, err := a.openInstall(dir)
+			if err != nil {
+				return err
+			}
+			heir, err := in.region(to)
+			if err != nil {
+				return err
+			}
+			q := operator.SwitchRequest{To: heir.Name, By: by, Why: rec.why, Table: args[0]}
+			if r, ok := in.spec.Region(antipode.Region(args[0])); ok {
+				q.Region, q.Table = r.Name, ""
+			}
+			var out operator.SwitchStatus
+			err = in.askOne(cmd.Context(), cmp.Or(from, to), func(ctx context.Context, c *operator.Client) (err error) {
+				out, err = c.Switch(ctx, q)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return a.printSwitch(output, args[0], heir.Name, out)
+		},
+	}
+	dataFlag(c, &dir)
+	outputFlag(c, &output)
+	a.recordFlags(c, &rec)
+	c.Flags().StringVar(&to, "to", "", "the `region` that is to accept the writes")
+	c.Flags().StringVar(&from, "region", "", "ask this `region` (default: the one of --to)")
+	_ = c.RegisterFlagCompletionFunc("to", a.regionNames(&dir))
+	return c
+}
+
+func (a *app) printSwitch(output, what string, to antipode.Region, out operator.SwitchStatus) error {
+	if output == "json" {
+		return a.printJSON(out)
+	}
+	for _, t := range out.Skipped {
+		a.note("%s is left where it is: %s keeps no replica of it", t, to)
+	}
+	switch {
+	case len(out.Roles) == 0:
+		return a.print("nothing to switch: all that %s could hand over is at %s already", what, to)
+	case out.Pending > 0:
+		return a.print("%d of %d roles are at %s; the others follow, see `antipode status`", len(out.Roles)-out.Pending, len(out.Roles), to)
+	}
+	for _, r := range out.Roles {
+		if err := a.print("%s: %s accepts writes, epoch %d", roleName(r), r.Holder, r.Epoch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// roleName says which writes a role is about.
+func roleName(r operator.RoleStatus) string {
+	if r.Home == "" {
+		return r.Table
+	}
+	return fmt.Sprintf("%s, items of %s", r.Table, r.Home)
+}
+
+// askOne has one region answer within the time of a call: the one named, or the
+// first that does.
+func (in *install) askOne(ctx context.Context, name string, call func(context.Context, *operator.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return in.ask(ctx, name, call)
+}
+
+func (a *app) failoverCommand() *cobra.Command {
+	var dir, output, at, yes string
+	var force bool
+	var rec record
+	c := &cobra.Command{
+		Use: "failover REGION", Short: "Give the writes of a lost region to others, or list failovers", Args: wantArgs(1, "REGION"),
+		ValidArgsFunction: a.regionNames(&dir),
+		Long: "Give the roles of a lost region to others: the writes of tables whose writer it is, and of items whose home it is.\n" +
+			"Tables with failover: lease do that by themselves; this is for pinned ones, and for a majority that is lost.\n\n" +
+			"With a majority of the regions nothing that was answered under rpo: 0s is lost. Without one, --force lets the region that is\n" +
+			"asked (--at) take over by itself: only say so when you know that the lost region accepts no writes any more. What it accepted\n" +
+			"and nobody else has is listed by `antipode stranded list` when it is back.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			by, err := a.who(rec)
+			if err != nil {
+				return err
+			}
+			in, err := a.openInstall(dir)
+			if err != nil {
+				return err
+			}
+			lost, err := in.region(args[0])
+			if err != nil {
+				return err
+			}
+			heir, err := in.survivor(lost, at)
+			if err != nil {
+				return err
+			}
+			if err := a.confirm(lost.Name, yes, force); err != nil {
+				return err
+			}
+			var out operator.FailoverResult
+			q := operator.FailoverRequest{Region: lost.Name, Force: force, By: by, Why: rec.why}
+			err = in.askOne(cmd.Context(), heir, func(ctx context.Context, c *operator.Client) (err error) {
+				out, err = c.Failover(ctx, q)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return a.printFailover(output, lost.Name, out)
+		},
+	}
+	dataFlag(c, &dir)
+	outputFlag(c, &output)
+	a.recordFlags(c, &rec)
+	c.Flags().BoolVar(&force, "force", false, "take over also where no majority can be reached to agree")
+	c.Flags().StringVar(&yes, "yes", "", "the lost `region` once more, in place of typing it")
+	c.Flags().StringVar(&at, "at", "", "ask this `region`, which is to take over if forced (default: the first that answers)")
+	_ = c.RegisterFlagCompletionFunc("at", a.regionNames(&dir))
+	c.AddCommand(a.failoverListCommand())
+	return c
+}
+
+// survivor says whom to ask about a lost region: not that one.
+func (in *install) survivor(lost *spec.Region, at string) (string, error) {
+	if at != "" {
+		r, err := in.region(at)
+		switch {
+		case err != nil:
+			return "", err
+		case r == lost:
+			return "", usagef("%s can't be asked about its own loss; name another region with --at", lost.Name)
+		}
+		return at, nil
+	}
+	for _, r := range in.local() {
+		if r.Name != lost.Name && !r.Witness {
+			return string(r.Name), nil
+		}
+	}
+	return "", fmt.Errorf("no region but %s was started in %s; run this where another one is", lost.Name, in.dir)
+}
+
+// confirm has a person type the name of the region that is given up.
+func (a *app) confirm(lost antipode.Region, yes string, force bool) error {
+	if yes != "" {
+		if yes != string(lost) {
+			return usagef("--yes %s does not name the lost region, %s", yes, lost)
+		}
+		return nil
+	}
+	if !isTerminal(a.in) {
+		return usagef("this needs the name of the lost region once more: --yes %s", lost)
+	}
+	warning := "what it accepted and nobody else has is set aside"
+	if force {
+		warning = "if it still accepts writes, those are set aside, too"
+	}
+	a.note("%s loses its place to other regions; %s.\nType the name of the lost region to go on:", lost, warning)
+	line, err := bufio.NewReader(a.in).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("read the confirmation: %w", err)
+	}
+	if strings.TrimSpace(line) != string(lost) {
+		return fmt.Errorf("that is not %s; nothing was changed", lost)
+	}
+	return nil
+}
+
+func isTerminal(in any) bool {
+	f, ok := in.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+func (a *app) printFailover(output string, lost antipode.Region, out operator.FailoverResult) error {
+	if output == "json" {
+		return a.printJSON(out)
+	}
+	for _, r := range out.Roles {
+		if err := a.print("%s: %s accepts writes, epoch %d", roleName(r), r.Holder, r.Epoch); err != nil {
+			return err
+		}
+	}
+	switch {
+	case out.Forced:
+		a.note("forced by this region alone; the others learn of it as soon as they can be reached")
+	case out.Pending:
+		a.note("agreed on, and not open yet: see `antipode failover list`")
+	}
+	for _, t := range out.Left {
+		a.note("%s stays with %s: no other region that keeps it can take over now", t, lost)
+	}
+	return nil
+}
+
+func (a *app) failoverListCommand() *cobra.Command {
+	var dir, output, from string
+	c := &cobra.Command{
+		Use: "list", Short: "List failovers under way and past, and the leases", Args: wantArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			in, err := a.openInstall(dir)
+			if err != nil {
+				return err
+			}
+			var out operator.FailoverList
+			err = in.askOne(cmd.Context(), from, func(ctx context.Context, c *operator.Client) (err error) {
+				out, err = c.Failovers(ctx)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				return a.printJSON(out)
+			}
+			return a.printFailovers(out)
+		},
+	}
+	dataFlag(c, &dir)
+	outputFlag(c, &output)
+	c.Flags().StringVar(&from, "region", "", "ask this `region` (default: the first that answers)")
+	return c
+}
+
+func (a *app) printFailovers(out operator.FailoverList) error {
+	for _, l := range out.Leases {
+		why := ""
+		if l.Why != "" {
+			why = ": " + l.Why
+		}
+		if err := a.print("%s is %s%s", l.Region, l.Condition, why); err != nil {
+			return err
+		}
+	}
+	if len(out.Failovers) == 0 {
+		return a.print("no failovers")
+	}
+	for _, f := range out.Failovers {
+		how := "by itself"
+		if f.By != "" {
+			how = "by " + f.By
+		}
+		state := fmt.Sprintf("open after %v", time.Duration(f.Fixed-f.Began)*time.Millisecond)
+		switch {
+		case f.Fixed == 0 && len(f.WaitsFor) > 0:
+			state = fmt.Sprintf("under way, waits for %v", f.WaitsFor)
+		case f.Fixed == 0:
+			state = "under way"
+		}
+		if err := a.print("%d  %s  %s to %s, %s, %s: %s", f.ID, time.UnixMilli(f.Began).UTC().Format(time.RFC3339), f.Lost, f.Successor, how, state, f.Why); err != nil {
+			return err
+		}
+		for _, r := range f.Roles {
+			if err := a.print("     %s, epoch %d", roleName(r), r.Epoch); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
