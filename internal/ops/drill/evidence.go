@@ -64,6 +64,7 @@ type Failover struct {
 	To       antipode.Region `json:"to"`
 	Began    time.Duration   `json:"began"` // the lost region's lease ended
 	Fixed    time.Duration   `json:"fixed"` // the cutoff was agreed on; 0: it was not
+	Tables   []string        `json:"tables"` // whose roles it passed on
 	Forced   bool            `json:"forced,omitempty"`
 	Explains string          `json:"why,omitempty"`
 }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 )
 
 //go:embed report.html.tmpl
@@ -344,17 +345,25 @@ func (p *webPage) marks() {
 		p.Marks = append(p.Marks, m)
 	}
 	add(p.FaultMS, "fault", "fault")
-	moved := map[string]bool{}
-	for _, f := range p.Failovers {
-		add(millis(f.Began), "role", "lease ended")
-		if f.Fixed > 0 {
-			add(millis(f.Fixed), "role", "cutoff fixed")
+	// Several failovers, one for each set of replicas, go on side by side.
+	told := map[string]bool{}
+	once := func(at time.Duration, text string) {
+		if !told[text] {
+			told[text] = true
+			add(millis(at), "role", text)
 		}
 	}
-	for _, m := range p.Moves {
-		if text := "to " + string(m.To); !moved[text] {
-			moved[text] = true
-			add(millis(m.At), "role", text)
+	for _, f := range p.Failovers {
+		once(f.Began, fmt.Sprintf("lease of %s ended", f.Lost))
+	}
+	for _, f := range p.Failovers {
+		if f.Fixed > 0 {
+			once(f.Fixed, "cutoff")
+		}
+	}
+	if len(p.Failovers) == 0 {
+		for _, m := range p.Moves {
+			once(m.At, "role to "+string(m.To))
 		}
 	}
 	if worst := p.firstElsewhere(); worst > 0 {

@@ -221,7 +221,7 @@ func (j *judge) recovery(table int) *Recovery {
 	}
 	r := &Recovery{Total: millis(o.Return - j.Fault)}
 	for _, f := range j.Failovers {
-		if f.Lost == j.Sites[j.Target] && f.Fixed >= f.Began && f.Began >= j.Fault && o.Return >= f.Fixed {
+		if f.Lost == j.Sites[j.Target] && slices.Contains(f.Tables, j.Tables[table].Name) && f.Fixed >= f.Began && f.Began >= j.Fault && o.Return >= f.Fixed {
 			r.Detect, r.Decide, r.Execute = millisOf(f.Began-j.Fault), millisOf(f.Fixed-f.Began), millisOf(o.Return-f.Fixed)
 			break
 		}

@@ -53,7 +53,10 @@ func newScene(t *testing.T, kind string) *scene {
 		s.second(at)
 	}
 	if k.Must == MustFailOver {
-		s.Failovers = []Failover{{ID: 1, Lost: "oregon", To: "mumbai", Began: faultAt + 2*time.Second, Fixed: faultAt + 2500*ms}}
+		s.Failovers = []Failover{
+			{ID: 1, Lost: "oregon", To: "mumbai", Began: faultAt + 2*time.Second, Fixed: faultAt + 2800*ms, Tables: []string{s.Tables[rpo0].Name}},
+			{ID: 2, Lost: "oregon", To: "mumbai", Began: faultAt + 2*time.Second, Fixed: faultAt + 2500*ms, Tables: []string{s.Tables[global].Name, s.Tables[partitioned].Name}},
+		}
 		s.Moves = []Move{{At: takenAt, Table: s.Tables[global].Name, From: "oregon", To: "mumbai"}}
 	}
 	return s

@@ -93,6 +93,9 @@ func (r *run) failovers(ctx context.Context, e *Evidence) error {
 			continue
 		}
 		out := Failover{ID: f.ID, Lost: f.Lost, To: f.Successor, Began: since(f.Began), Forced: f.Forced, Explains: f.Why}
+		for _, role := range f.Roles {
+			out.Tables = append(out.Tables, role.Table)
+		}
 		if f.Fixed != 0 {
 			out.Fixed = since(f.Fixed)
 		}
