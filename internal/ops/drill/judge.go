@@ -190,7 +190,7 @@ func (j *judge) gone(o *Op) bool {
 func (j *judge) pause(table int) time.Duration {
 	var worst time.Duration
 	for _, site := range j.Data {
-		if j.suffers(site) {
+		if j.suffers(site) || j.Kind.alone && site == j.Target {
 			continue
 		}
 		times := []time.Duration{j.Healed}

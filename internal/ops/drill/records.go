@@ -3,10 +3,12 @@ package drill
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/antipode-io/antipode"
@@ -166,13 +168,31 @@ func (r *run) discardStranded(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	total := 0
+	for _, list := range dots {
+		total += len(list)
+	}
+	if total == 0 {
+		return nil
+	}
+	r.event(EventPhase, "taking the drill's %d stranded writes off the lists", total)
+	// Each is told to all regions, a round trip, so many are under way at once.
+	const atOnce, each = 8, 8
+	errs := make([]error, atOnce*len(r.cfg.Sites))
+	var wg sync.WaitGroup
 	for site, list := range dots {
-		for some := range slices.Chunk(list, batch) {
-			q := operator.DecideRequest{Dots: some, By: "drill " + r.id}
-			if _, err := r.cfg.Sites[site].Operator.DecideStranded(ctx, q); err != nil {
-				return fmt.Errorf("discard the drill's stranded writes at %s: %w", r.cfg.Sites[site].Name, err)
-			}
+		chunks := slices.Collect(slices.Chunk(list, each))
+		for n := range atOnce {
+			wg.Go(func() {
+				for i := n; i < len(chunks) && errs[site*atOnce+n] == nil; i += atOnce {
+					_, errs[site*atOnce+n] = r.cfg.Sites[site].Operator.DecideStranded(ctx, operator.DecideRequest{Dots: chunks[i], By: "drill " + r.id})
+				}
+			})
 		}
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("discard the drill's stranded writes: %w", err)
 	}
 	return nil
 }
