@@ -62,8 +62,8 @@ type Failover struct {
 	ID       uint64          `json:"id"`
 	Lost     antipode.Region `json:"lost"`
 	To       antipode.Region `json:"to"`
-	Began    time.Duration   `json:"began"` // the lost region's lease ended
-	Fixed    time.Duration   `json:"fixed"` // the cutoff was agreed on; 0: it was not
+	Began    time.Duration   `json:"began"`  // the lost region's lease ended
+	Fixed    time.Duration   `json:"fixed"`  // the cutoff was agreed on; 0: it was not
 	Tables   []string        `json:"tables"` // whose roles it passed on
 	Forced   bool            `json:"forced,omitempty"`
 	Explains string          `json:"why,omitempty"`
