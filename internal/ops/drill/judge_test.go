@@ -219,13 +219,13 @@ func TestEachFaultIsCaught(t *testing.T) {
 			}
 		}, "RTO", "not kept"},
 		{"a role moved without need", LinkCut, func(s *scene) {
-			s.Moves = []Move{{At: takenAt, Table: "catalog", From: "oregon", To: "mumbai"}}
+			s.Moves = []Move{{At: takenAt, Table: s.Tables[global].Name, From: "oregon", To: "mumbai"}}
 		}, "roles", "1 moved"},
 		{"a failover without need", Flap, func(s *scene) {
 			s.Failovers = []Failover{{ID: 3, Lost: "oregon", To: "mumbai", Began: takenAt}}
 		}, "roles", ""},
 		{"a region that was well lost its role", Isolated, func(s *scene) {
-			s.Moves = append(s.Moves, Move{At: takenAt, Table: "users", Home: "mumbai", From: "mumbai", To: "oregon"})
+			s.Moves = append(s.Moves, Move{At: takenAt, Table: s.Tables[partitioned].Name, Home: "mumbai", From: "mumbai", To: "oregon"})
 		}, "roles", ""},
 		{"a second writer", Isolated, func(s *scene) {
 			s.write(global, oregon, Receipt, 0, takenAt+time.Second)
@@ -318,6 +318,9 @@ func TestExcused(t *testing.T) {
 		{"missing writes where no bound is promised", RegionDown, func(s *scene) {
 			s.Missing[s.last(local, oregon, Receipt, faultAt).Value] = true
 			s.Missing[s.last(global, oregon, Receipt, faultAt).Value] = true
+		}},
+		{"a planned switch of another table", LinkCut, func(s *scene) {
+			s.Moves = []Move{{At: takenAt, Table: "catalog", From: "mumbai", To: "oregon"}}
 		}},
 		{"no majority", RegionDown, func(s *scene) {
 			s.Majority, s.Moves, s.Failovers = false, nil, nil
