@@ -82,6 +82,7 @@ func Judge(e *Evidence) Verdict {
 			j.wrote[o.Value] = o
 		}
 	}
+	j.findRepeated()
 	v := Verdict{Figures: j.figures()}
 	v.Checks = []Check{
 		j.loss(v.Figures), j.rpo(v.Figures), j.rto(v.Figures), j.roles(), j.oneWriter(),
@@ -96,6 +97,8 @@ type judge struct {
 
 	wrote map[int64]*Op // by value
 	lost  []*Op
+	// repeated are listed as stranded, by value, and came about all the same.
+	repeated map[int64]bool
 	// byDuel is duels(), once it was needed.
 	byDuel map[[2]int64][]*Op
 }
@@ -147,7 +150,7 @@ func (j *judge) figures() []Figures {
 			continue
 		}
 		f.Acknowledged++
-		if j.Stranded[o.Value] {
+		if j.Stranded[o.Value] && !j.repeated[o.Value] {
 			f.Stranded++
 		} else if o.Verb == Receipt && j.gone(o) || o.Verb == Duel && j.duelLost(o) {
 			f.Lost++
@@ -174,7 +177,7 @@ func (j *judge) figures() []Figures {
 	return out
 }
 
-// gone reports whether no region has a receipt in the end.
+// gone reports whether no region has what was written in the end.
 func (j *judge) gone(o *Op) bool {
 	key := keyOf(o.Verb, o.Key)
 	for _, tables := range j.Found {

@@ -300,6 +300,20 @@ func TestExcused(t *testing.T) {
 				s.Found[site][global][keyOf(Put, o.Key)] = before.Value
 			}
 		}},
+		{"a stranded write that its forwarder repeated elsewhere", RegionDown, func(s *scene) {
+			for _, verb := range []Verb{Receipt, Put} {
+				key := homeOfMumbai
+				s.write(rpo0, mumbai, verb, key, takenAt+ms)
+				o := &s.Ops[len(s.Ops)-1]
+				o.Call = faultAt - ms // when it was sent, and forwarded to oregon
+				s.Stranded[o.Value] = true
+				if verb == Put {
+					s.read(rpo0, mumbai, Consult, key, o.Value, o.Return+ms)
+					s.Found[oregon][rpo0][keyOf(Put, key)] = s.last(rpo0, mumbai, Put, endAt).Value
+					s.Found[mumbai][rpo0][keyOf(Put, key)] = s.last(rpo0, mumbai, Put, endAt).Value
+				}
+			}
+		}},
 		{"a write whose outcome nobody knows, there and not there", LinkCut, func(s *scene) {
 			for _, there := range []bool{true, false} {
 				v := s.write(global, mumbai, Receipt, 0, faultAt)

@@ -102,7 +102,7 @@ func (j *judge) histories(wrong *[]string) map[[2]int64][]porcupine.Operation {
 		switch {
 		case read && o.Outcome == Done && o.Value != 0 && j.wrote[o.Value] == nil:
 			*wrong = append(*wrong, fmt.Sprintf("%s: it shows %d, which nobody wrote", j.tell(o), o.Value))
-		case read && o.Outcome == Done && j.Stranded[o.Value] && j.Tables[o.Table].RPO == 0:
+		case read && j.unprotected(o):
 			*wrong = append(*wrong, fmt.Sprintf("%s: it shows a write that was stranded later, in a table with an RPO of 0", j.tell(o)))
 		case o.Verb == Put && !j.Stranded[o.Value] && o.Outcome == Done:
 			add(o, access{true, o.Value}, 0, o.Return)
@@ -117,11 +117,38 @@ func (j *judge) histories(wrong *[]string) map[[2]int64][]porcupine.Operation {
 	return out
 }
 
+// unprotected reports whether a read showed what could still be lost, and was,
+// in a table with an rpo of 0. A write that is listed as stranded may have come
+// about all the same, when the region that had forwarded it asked the next holder:
+// then it is no evidence. After the healing only what a client of the target wrote
+// is, as nobody else could have repeated that.
+func (j *judge) unprotected(o *Op) bool {
+	w := j.wrote[o.Value]
+	return o.Outcome == Done && j.Tables[o.Table].RPO == 0 && j.Stranded[o.Value] && !j.repeated[o.Value] &&
+		w != nil && (o.Call < j.Healed || w.Site == j.Target)
+}
+
+// findRepeated notes which listed writes came about under another dot, as far as
+// can be seen: they are there in the end, or another region showed them since.
+func (j *judge) findRepeated() {
+	j.repeated = map[int64]bool{}
+	for i := range j.Ops {
+		o := &j.Ops[i]
+		read := o.Verb == Consult || o.Verb == Peek
+		if j.Stranded[o.Value] && (read && o.Outcome == Done && o.Site != j.Target && o.Call > j.Fault || o.Verb.writes() && !j.gone(o)) {
+			j.repeated[o.Value] = true
+		}
+	}
+}
+
 // addLast reads every register once more, where the regions agree on it.
 func (j *judge) addLast(out map[[2]int64][]porcupine.Operation, end time.Duration) {
 	for at := range out {
 		key := keyOf(Put, at[1])
 		last := j.Found[j.Data[0]][at[0]][key]
+		if j.Stranded[last] {
+			continue
+		}
 		agreed := !slices.ContainsFunc(j.Data, func(site int) bool { return j.Found[site][at[0]][key] != last })
 		if agreed {
 			out[at] = append(out[at], porcupine.Operation{Input: access{value: last}, Call: int64(end) + 1, Output: last, Return: int64(end) + 2})
