@@ -382,14 +382,16 @@ func (j *judge) oneWriter() Check {
 }
 
 // serves: where the fault does not reach, local reads never fail and tables
-// that are written anywhere can be written.
+// that are written anywhere can be written. With an rpo of 0 the writer shows
+// nothing that no other region has, so there a read may have to wait for one.
 func (j *judge) serves() Check {
 	asked := 0
 	var failed []string
 	for i := range j.Ops {
 		o := &j.Ops[i]
 		local := o.Verb == Peek || o.Verb.writes() && !j.Tables[o.Table].roles()
-		if !local || !j.during(o) || j.suffers(o.Site) {
+		waits := j.Tables[o.Table].RPO == 0 && o.Site == j.Target
+		if !local || waits || !j.during(o) || j.suffers(o.Site) {
 			continue
 		}
 		asked++

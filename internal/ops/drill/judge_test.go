@@ -350,6 +350,9 @@ func TestExcused(t *testing.T) {
 			other := s.last(local, mumbai, Duel, faultAt)
 			other.Call, other.Return = o.Return+rtt, o.Return+rtt+5*ms
 		}},
+		{"a read that would show what no other region has", Isolated, func(s *scene) {
+			s.op(Op{Table: rpo0, Site: oregon, Verb: Peek, Call: faultAt + ms, Return: faultAt + 2*ms, Outcome: Unknown})
+		}},
 		{"clients of the region that is down", RegionDown, func(s *scene) {
 			s.op(Op{Table: local, Site: oregon, Verb: Peek, Call: faultAt + ms, Return: faultAt + 2*ms, Outcome: Never})
 		}},
