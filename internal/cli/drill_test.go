@@ -18,16 +18,20 @@ func TestSignalRegion(t *testing.T) {
 	if err := signalRegion(os.Getpid(), syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("this test: %v", err)
 	}
-	region := exec.CommandContext(t.Context(), "sleep", "100")
-	region.Args = []string{"sh", "-c", "sleep 100", "region", "run", "oregon"}
-	region.Path = "/bin/sh"
+	// A shell that waits for its input, which never comes, has a region's arguments.
+	region := exec.CommandContext(t.Context(), "/bin/sh", "-c", "read x", "region", "run", "oregon")
+	input, err := region.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = input.Close() }()
 	if err := region.Start(); err != nil {
 		t.Fatal(err)
 	}
 	if err := signalRegion(region.Process.Pid, syscall.SIGKILL); err != nil {
 		t.Errorf("a region: %v", err)
 	}
-	err := region.Wait()
+	err = region.Wait()
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != -1 {
 		t.Errorf("it ended with %v; want it killed", err)
 	}
