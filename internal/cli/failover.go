@@ -63,7 +63,7 @@ func (a *app) switchCommand() *cobra.Command {
 				q.Region, q.Table = r.Name, ""
 			}
 			var out operator.SwitchStatus
-			err = in.askOne(cmd.Context(), cmp.Or(from, to), func(ctx context.Context, c *operator.Client) (err error) {
+			err = in.askOne(cmd.Context(), cmp.Or(from, to), callTimeout, func(ctx context.Context, c *operator.Client) (err error) {
 				out, err = c.Switch(ctx, q)
 				return err
 			})
@@ -111,12 +111,17 @@ func roleName(r operator.RoleStatus) string {
 	return fmt.Sprintf("%s, items of %s", r.Table, r.Home)
 }
 
-// askOne has one region answer within the time of a call: the one named, or the
-// first that does.
-func (in *install) askOne(ctx context.Context, name string, call func(context.Context, *operator.Client) error) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return in.ask(ctx, name, call)
+// listTimeout bounds one region's answer to a question that changes nothing.
+const listTimeout = 5 * time.Second
+
+// askOne has one region answer: the one named, or the first that does. Each has
+// so much time, so that one that stands still does not keep the next from being asked.
+func (in *install) askOne(ctx context.Context, name string, each time.Duration, call func(context.Context, *operator.Client) error) error {
+	return in.ask(ctx, name, func(ctx context.Context, c *operator.Client) error {
+		ctx, cancel := context.WithTimeout(ctx, each)
+		defer cancel()
+		return call(ctx, c)
+	})
 }
 
 func (a *app) failoverCommand() *cobra.Command {
@@ -153,7 +158,7 @@ func (a *app) failoverCommand() *cobra.Command {
 			}
 			var out operator.FailoverResult
 			q := operator.FailoverRequest{Region: lost.Name, Force: force, By: by, Why: rec.why}
-			err = in.askOne(cmd.Context(), heir, func(ctx context.Context, c *operator.Client) (err error) {
+			err = in.askOne(cmd.Context(), heir, callTimeout, func(ctx context.Context, c *operator.Client) (err error) {
 				out, err = c.Failover(ctx, q)
 				return err
 			})
@@ -260,7 +265,7 @@ func (a *app) failoverListCommand() *cobra.Command {
 				return err
 			}
 			var out operator.FailoverList
-			err = in.askOne(cmd.Context(), from, func(ctx context.Context, c *operator.Client) (err error) {
+			err = in.askOne(cmd.Context(), from, listTimeout, func(ctx context.Context, c *operator.Client) (err error) {
 				out, err = c.Failovers(ctx)
 				return err
 			})

@@ -64,7 +64,7 @@ func (a *app) listStranded(ctx context.Context, dir, from string, args []string,
 		lost = r.Name
 	}
 	var list []operator.Stranded
-	err = in.askOne(ctx, from, func(ctx context.Context, c *operator.Client) (err error) {
+	err = in.askOne(ctx, from, listTimeout, func(ctx context.Context, c *operator.Client) (err error) {
 		list, err = c.Stranded(ctx, lost)
 		return err
 	})
@@ -167,7 +167,7 @@ func (a *app) decide(ctx context.Context, in *install, from string, q operator.D
 		batch := q
 		batch.Dots = dots
 		var out []operator.Decision
-		err := in.askOne(ctx, from, func(ctx context.Context, c *operator.Client) (err error) {
+		err := in.askOne(ctx, from, callTimeout, func(ctx context.Context, c *operator.Client) (err error) {
 			out, err = c.DecideStranded(ctx, batch)
 			return err
 		})

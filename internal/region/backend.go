@@ -84,7 +84,9 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 	if d == nil {
 		return st, nil
 	}
-	st.API = r.apiURL()
+	if !r.spec.Witness {
+		st.API = r.apiURL()
+	}
 	st.Store.WaitingBytes = uint64(max(d.ship.Waiting(), 0))
 	r.lags(d, st.LagMS)
 	for _, id := range d.journal.Shards() {

@@ -36,6 +36,10 @@ func (r *Region) openData() error {
 			return err
 		}
 	}
+	if r.spec.Witness {
+		r.log.Info("keeping journals", "origin", origin.String())
+		return nil
+	}
 	r.wg.Go(r.declareTables)
 	if err := r.openDynamo(); err != nil {
 		return err
@@ -125,10 +129,12 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 			return errors.Is(err, link.ErrNoHandler) || errors.As(err, &unreachable) && !unreachable.Sent
 		},
 		Compile: dynamo.Compile, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
-		Lease: r.leases(), Propose: r.proposeStep, Kick: func() { r.applyWaiting(d) },
+		DegradeAfter: time.Duration(r.cfg.Spec.Lease) + degradeGrace,
+		Lease:        r.leases(), Propose: r.proposeStep, Kick: func() { r.applyWaiting(d) },
 	})
 	d.ship = ship.New(ship.Config{
 		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Admit: d.tables.Admit, Copier: d.tables, Filling: d.tables.Filling, Logger: r.log,
+		Prompt:  d.tables.Prompt,
 		Session: func(txn *journal.Txn) ship.Session { return d.tables.Session(txn) },
 		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(r.wall().UnixMilli(), 0) },
 	})
@@ -138,6 +144,7 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 	r.data.Store(d)
 	r.registry.MustRegister(newCollector(r, d))
 
+	r.closing("journal", log.KeepCopied)
 	runner := ship.NewRunner(d.ship, dataLinks{r}, func(err error) { r.fail(r.explainShip(err)) })
 	ctx, cancel := context.WithCancel(r.ctx)
 	ended := make(chan struct{})
@@ -147,15 +154,16 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 	r.wg.Go(func() { d.tables.RunRoles(r.ctx, r.group.Changed) })
 	r.wg.Go(func() { r.rejoin(d.tables.Installed) })
 	r.wg.Go(func() { r.sweep(d) })
+	r.wg.Go(func() { r.protect(d) })
 	return nil
 }
 
-// dataLinks are the links to those regions that store data.
+// dataLinks are the links to those regions that keep journals.
 type dataLinks struct{ r *Region }
 
 func (l dataLinks) Peers() (peers []antipode.Region) {
 	for _, def := range l.r.cfg.Spec.Regions {
-		if !def.Witness && def.Name != l.r.cfg.Name {
+		if (!def.Witness || def.Journal) && def.Name != l.r.cfg.Name {
 			peers = append(peers, def.Name)
 		}
 	}
@@ -205,6 +213,19 @@ func (r *Region) sweep(d *data) {
 	for r.every(sweepEvery) {
 		if err := d.tables.Sweep(r.ctx); err != nil && r.ctx.Err() == nil {
 			r.log.Error("sweep", "error", err)
+		}
+	}
+}
+
+// degradeGrace is for how much longer than a lease copies are waited for before
+// writes go on without: a region that loses its lease meanwhile does not.
+const degradeGrace = time.Second
+
+// protect looks after what tables promise about the loss of a region.
+func (r *Region) protect(d *data) {
+	for r.every(table.ProtectEvery) {
+		if err := d.tables.StepProtect(); err != nil && r.ctx.Err() == nil {
+			r.log.Error("look after copies", "error", err)
 		}
 	}
 }

@@ -135,7 +135,8 @@ func (r *Region) look() failover.View {
 // decide runs the failover machine while this region leads the group.
 func (r *Region) decide() {
 	var machine *failover.Machine
-	var led time.Duration // since when
+	var better antipode.Region // who would lead better, and since when
+	var since time.Duration
 	for r.every(viewEvery) {
 		if !r.leads() {
 			machine = nil
@@ -143,7 +144,7 @@ func (r *Region) decide() {
 			continue
 		}
 		if machine == nil {
-			machine, led = failover.New(time.Duration(r.cfg.Spec.ReturnAfter)), r.cfg.Boottime()
+			machine, better = failover.New(time.Duration(r.cfg.Spec.ReturnAfter)), ""
 		}
 		v := r.look()
 		steps, seen := machine.Decide(v)
@@ -157,8 +158,10 @@ func (r *Region) decide() {
 				r.log.Warn("failover was not agreed on", "why", s.Why, "error", err)
 			}
 		}
-		if heir, ok := r.heir(v); ok && v.Now-led > leadAtLeast {
-			led = v.Now // not again at once if nothing comes of it
+		if heir := r.heir(v); heir != better {
+			better, since = heir, v.Now
+		} else if heir != "" && v.Now-since > betterFor {
+			since = v.Now // not again at once if nothing comes of it
 			ctx, cancel := context.WithTimeout(r.ctx, stepTimeout)
 			r.group.Transfer(ctx, heir)
 			cancel()
@@ -166,15 +169,17 @@ func (r *Region) decide() {
 	}
 }
 
-// leadAtLeast is how long a region leads before it hands the leadership on, so
-// that two that see things differently don't play ball with it.
-const leadAtLeast = 2 * time.Second
+// betterFor is for how long another region must have been the better leader
+// before it gets the leadership. When a region dies, some notice it earlier than
+// others; those must not play ball.
+const betterFor = 1200 * time.Millisecond
 
 // heir is a region that would lead better than this one: it reaches more voters,
 // or as many and is a witness. A witness has no data to lose, so the loss of a
 // region with data then costs no election; and a leader that everybody reaches
-// keeps the lease of a region alive that some can't reach.
-func (r *Region) heir(v failover.View) (antipode.Region, bool) {
+// keeps the lease of a region alive that some can't reach. It is empty while
+// there is none better.
+func (r *Region) heir(v failover.View) antipode.Region {
 	score := func(name antipode.Region) int {
 		n := 0
 		for _, other := range v.Voters {
@@ -193,7 +198,10 @@ func (r *Region) heir(v failover.View) (antipode.Region, bool) {
 			best = name
 		}
 	}
-	return best, best != r.cfg.Name
+	if best == r.cfg.Name {
+		return ""
+	}
+	return best
 }
 
 // rejoinEvery is how often a detached region looks whether it may come back.

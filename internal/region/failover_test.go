@@ -1,6 +1,7 @@
 package region
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,6 +117,42 @@ func TestFencedInTime(t *testing.T) {
 			w.eventually(10*time.Second, "it is detached", func() bool { return w.regions["oregon"].detached() != "" })
 		})
 	}
+}
+
+// TestLeaderFrozen: the voter that leads, a witness, stands still. Another one
+// leads soon enough for nobody to lose a lease over it, again and again.
+func TestLeaderFrozen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.ready()
+		leads := func(names ...antipode.Region) func() bool {
+			return func() bool {
+				return slices.ContainsFunc(names, func(n antipode.Region) bool { return w.regions[n].leads() })
+			}
+		}
+		var longest time.Duration
+		for range 8 {
+			w.eventually(20*time.Second, "the witness leads", leads("frankfurt"))
+			time.Sleep(time.Second)
+			w.isolate("frankfurt")
+			longest = max(longest, w.eventually(10*time.Second, "another one leads", leads("oregon", "mumbai")))
+			for range 300 {
+				time.Sleep(10 * time.Millisecond)
+				if !w.regions["oregon"].leased() || !w.regions["mumbai"].leased() {
+					t.Fatal("a region lost its lease over the election")
+				}
+			}
+			w.heal("frankfurt")
+		}
+		t.Logf("the longest time without a leader: %v", longest)
+		if longest > 2400*time.Millisecond {
+			t.Errorf("it took %v to elect another leader", longest)
+		}
+		if s := w.stateOf("oregon"); s.LastFailover != 0 {
+			t.Errorf("failovers without cause: %+v", s.Failovers)
+		}
+	})
 }
 
 // TestFrozen: a region that stands still counts as out of reach within two

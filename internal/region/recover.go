@@ -15,9 +15,10 @@ import (
 )
 
 // lostDisk reports whether this region is to be given what its incarnation
-// before had, and has not been yet.
+// before had, and has not been yet. A witness that is new at keeping journals is,
+// too: the others' may have been cut by now.
 func (r *Region) lostDisk(origin antipode.Origin) (bool, error) {
-	if origin.Incarnation <= 1 {
+	if origin.Incarnation <= 1 && !r.spec.Witness {
 		return false, nil
 	}
 	done, err := r.meta.number(metaRecovered)
@@ -50,7 +51,7 @@ func (r *Region) recover(origin antipode.Origin) error {
 	// forgotten, may still be under way. After this wait each has happened, and is
 	// among what the others are asked for below, or has failed.
 	r.because("it lost its journal and waits until nothing that it had allowed is still under way")
-	if !r.every(grantsExpire - r.cfg.Now().Sub(r.started)) {
+	if !r.spec.Witness && !r.every(grantsExpire-r.cfg.Now().Sub(r.started)) {
 		return r.ctx.Err()
 	}
 	tables := r.data.Load().tables

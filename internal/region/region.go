@@ -65,7 +65,7 @@ type Region struct {
 	cuts   sync.Map                                          // of peers to true: links that are cut on request
 	skew   atomic.Int64                                      // nanoseconds that wall is ahead of the machine's clock
 	seen   atomic.Pointer[map[antipode.Region]failover.Seen] // what the leader concludes; nil elsewhere
-	data   atomic.Pointer[data]                              // once the journal has an author; never for a witness
+	data   atomic.Pointer[data]                              // once the journal has an author; never for a witness that keeps none
 	reason atomic.Pointer[string]                            // why it is not ready
 
 	ready  chan struct{}
@@ -126,7 +126,9 @@ func (r *Region) open() error {
 	r.wg.Go(r.keepRoots)
 	if r.spec.Witness {
 		close(r.ready)
-		return nil
+		if !r.spec.Journal {
+			return nil
+		}
 	}
 	r.wg.Go(func() {
 		if err := r.openData(); err != nil && r.ctx.Err() == nil {

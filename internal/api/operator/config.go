@@ -32,6 +32,9 @@ type Observer interface {
 	// Collisions visits the collisions on record of a table, at most limit of them
 	// (0: all), in the order of its keys. It ends with visit's error, if any.
 	Collisions(ctx context.Context, table string, limit int, visit func(Collision) error) error
+	// Unprotected tells how far the region keeps what its tables promise about the
+	// loss of a region.
+	Unprotected(ctx context.Context) (ProtectionStatus, error)
 }
 
 // Placer knows and changes where items of partitioned tables live. A key is the

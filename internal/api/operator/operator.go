@@ -81,6 +81,7 @@ func (s *Server) routes() {
 		"POST /v1/keys/{id}/rotate": s.rotateKey,
 		"POST /v1/keys/{id}/revoke": s.revokeKey,
 		"POST /v1/tokens":           s.createToken,
+		"GET /v1/unprotected":       s.unprotected,
 	} {
 		s.mux.Handle(pattern, s.authorised(s.answer(call)))
 	}

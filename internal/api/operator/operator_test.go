@@ -33,6 +33,7 @@ type fake struct {
 	ready      bool
 	collisions int
 	broken     error // after the collisions
+	protection ProtectionStatus
 }
 
 func (f *fake) note(format string, args ...any) {

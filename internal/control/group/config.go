@@ -27,7 +27,7 @@ type Config struct {
 	// HeartbeatTicks is how often a leader is heard of, in ticks; 2 when 0.
 	HeartbeatTicks int
 	// ElectionTicks is how many ticks without a leader make a voter stand for
-	// election, plus up to as many at random; 12 when 0. It should be several times
+	// election, plus up to as many at random; 8 when 0. It should be several times
 	// the longest round trip: between antipodes that is 300 ms. The pre-vote keeps a
 	// voter that is impatient for no reason from disturbing a leader.
 	ElectionTicks int
@@ -55,7 +55,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	set(&c.HeartbeatTicks, 2)
-	set(&c.ElectionTicks, 12)
+	set(&c.ElectionTicks, 8)
 	set(&c.FirstStartTicks, 50)
 	set(&c.CompactAfter, 1000)
 	if c.Tick == 0 {

@@ -193,11 +193,19 @@ func (c *Core) silent() bool {
 	return p != nil && c.ticks-p.heardAt >= uint64(c.cfg.ElectionTicks)
 }
 
-// turn keeps voters apart by three ticks, which is longer than a pre-vote
-// takes: whoever is second then hears of the first in time.
+const (
+	// turnTicks keeps voters apart by more than a pre-vote and half a vote take on a
+	// long way: whoever is second then hears of the first in time.
+	turnTicks = 4
+	// againTicks is more than a pre-vote and a vote take: standing again before that
+	// would throw away the votes that are on their way.
+	againTicks = 8
+)
+
+// turn is how many ticks a voter lets pass for those before it.
 func (c *Core) turn() uint64 {
 	order := slices.DeleteFunc(slices.Clone(c.cfg.Voters), func(v antipode.Region) bool { return c.ids[v] == c.leader })
-	return uint64(3 * max(0, slices.Index(order, c.cfg.Self)))
+	return uint64(turnTicks * max(0, slices.Index(order, c.cfg.Self)))
 }
 
 // kick stands for election when it is this voter's turn by plan. Where there is a
@@ -212,7 +220,7 @@ func (c *Core) kick() error {
 		c.kicks = 0
 		return nil
 	}
-	c.kickAt = c.ticks + 4 + c.turn()
+	c.kickAt = c.ticks + againTicks + c.turn()
 	if err := c.node.Campaign(); err != nil {
 		return fmt.Errorf("stand for election: %w", err)
 	}

@@ -24,7 +24,7 @@ const (
 	// writeTimeout is how long a write may take before the connection is given up.
 	writeTimeout = 10 * time.Second
 	// minBackoff and maxBackoff bound the pause before a peer is dialed again.
-	minBackoff, maxBackoff = 100 * time.Millisecond, 3 * time.Second
+	minBackoff, maxBackoff = 50 * time.Millisecond, 500 * time.Millisecond
 )
 
 // Links is what a Transport needs of package link.

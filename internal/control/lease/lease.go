@@ -47,8 +47,9 @@ func NewKeeper(length time.Duration, clock func() time.Duration) *Keeper {
 // Length returns what a renewal asks for.
 func (k *Keeper) Length() time.Duration { return k.length }
 
-// Every returns how often to renew: two renewals in a row may be lost.
-func (k *Keeper) Every() time.Duration { return k.length / 3 }
+// Every returns how often to renew: four renewals in a row may be lost, and the
+// group has time to elect another leader in between.
+func (k *Keeper) Every() time.Duration { return k.length / 6 }
 
 // Begin returns the instant from which a renewal that is asked for now counts.
 func (k *Keeper) Begin() time.Duration { return k.now() }

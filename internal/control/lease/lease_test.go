@@ -53,8 +53,8 @@ func TestKeeper(t *testing.T) {
 	if k.Valid() {
 		t.Error("held after it was fenced")
 	}
-	if k.Every() != time.Second || k.Length() != 3*time.Second {
-		t.Error("renewed at another pace than three times a length")
+	if k.Every() != 500*time.Millisecond || k.Length() != 3*time.Second {
+		t.Error("renewed at another pace than six times a length")
 	}
 }
 

@@ -97,7 +97,7 @@ func (ts *Tables) askBirth(ctx context.Context, t *TableRef, p place, claim anti
 
 // askArbiter finds the holder of the arbiter's role, and has it decide.
 func (ts *Tables) askArbiter(ctx context.Context, t *TableRef, p place, req *call) (*birth, error) {
-	y := &way{ts: ts, t: t, shard: p.shard, home: arbiterOf(t, p.key)}
+	y := &way{ts: ts, t: t, shard: p.shard, home: arbiterOf(t, p.key)} // replicas don't change
 	for range maxHops {
 		var b *birth
 		var err error
@@ -150,7 +150,7 @@ func (ts *Tables) arbitrate(ctx context.Context, t *TableRef, p place, c *call) 
 	for {
 		changed := ts.rolesChanged()
 		sh.Lock()
-		b, commit, err := ts.arbitrateLocked(t, p, c.Home)
+		b, commit, err := ts.arbitrateLocked(ts.fresh(t), p, c.Home)
 		sh.Unlock()
 		if errors.Is(err, errNotOpen) {
 			if err = ts.waitOpen(ctx, changed, t); err == nil {

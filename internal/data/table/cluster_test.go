@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,8 @@ type cluster struct {
 	wall    time.Time
 	step    time.Duration              // by which the clock goes on at each look
 	lost    map[antipode.Region]uint32 // by how many incarnations: its disk was lost, and it is being filled
+	now     func() time.Time           // instead of wall
+	skip    atomic.Int64               // by which now is ahead of the bubble's time
 
 	mu     sync.Mutex                         // guards state and what follows, where a test runs requests beside its steps
 	stale  map[antipode.Region]*control.State // what a region knows that hears nothing of the group
@@ -46,7 +49,10 @@ type cluster struct {
 	// answer may lose an answer; proposed may lose that of the group.
 	answer   func(from, to antipode.Region, method string) error
 	proposed func(from antipode.Region, cmd control.Command) error
-	refused  []error // what the group has refused
+	carrying sync.Mutex
+	ticking  sync.Mutex    // guards wall beside steps
+	changed  chan struct{} // closed at the next change of state; nil while nobody waits
+	refused  []error       // what the group has refused
 }
 
 type region struct {
@@ -83,6 +89,23 @@ func (c *cluster) apply(cmd control.Command) {
 		c.t.Fatal(err)
 	}
 	c.state = next
+	c.wakeLocked()
+}
+
+func (c *cluster) wakeLocked() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+func (c *cluster) changes() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+	return c.changed
 }
 
 // catalog returns the agreed state as a region knows it.
@@ -107,6 +130,7 @@ func (c *cluster) propose(name antipode.Region, cmd control.Command) (*control.S
 		c.refused = append(c.refused, err)
 	}
 	c.state = next
+	c.wakeLocked()
 	if err == nil && c.proposed != nil {
 		if err := c.proposed(name, cmd); err != nil {
 			return nil, err
@@ -125,7 +149,16 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	clock, err := hlc.New(hlc.Config{Wall: func() time.Time { c.wall = c.wall.Add(c.step); return c.wall }})
+	wall := c.now
+	if wall == nil {
+		wall = func() time.Time {
+			c.ticking.Lock()
+			defer c.ticking.Unlock()
+			c.wall = c.wall.Add(c.step)
+			return c.wall
+		}
+	}
+	clock, err := hlc.New(hlc.Config{Wall: wall})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -157,7 +190,7 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 			return out, err
 		},
 		NotSent: func(err error) bool { return errors.Is(err, errCut) },
-		Compile: compile, Timeout: time.Second, AdaptDwell: time.Second, Filling: c.lost[name] > 0,
+		Compile: compile, Timeout: c.timeout(), AdaptDwell: time.Second, Filling: c.lost[name] > 0,
 	})
 	r.ship = ship.New(ship.Config{
 		Journal: log, Members: r.ts.Members, Known: r.ts.Known, Admit: r.ts.Admit, Copier: r.ts, Stripes: 1, FrameBytes: 1000,
@@ -168,9 +201,18 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 	c.t.Cleanup(func() { _ = store.Close() })
 }
 
+func (c *cluster) timeout() time.Duration {
+	if c.now != nil {
+		return 0 // the default: time is virtual
+	}
+	return time.Second
+}
+
 // exchange carries everything that can be carried over links that are not cut.
 func (c *cluster) exchange() {
 	c.t.Helper()
+	c.carrying.Lock()
+	defer c.carrying.Unlock()
 	names := make([]antipode.Region, 0, len(c.regions))
 	for n := range c.regions {
 		names = append(names, n)

@@ -16,9 +16,11 @@ import (
 // Export opens a view of a shard's rows for another region to copy: its journals
 // first, then items, then what is kept for collisions. Nothing of it may leave
 // before everything that the view has applied is durable here. It returns nil
-// while this region is being filled itself.
+// while this region is being filled itself, and always where it keeps the journals
+// only: who took such a copy would believe that there are no items.
 func (ts *Tables) Export(id antipode.Shard) (journal.Source, error) {
-	if ts.fill.on.Load() {
+	tables := ts.tablesOf(id)
+	if ts.fill.on.Load() || len(tables) > 0 && !tables[0].HasReplica(ts.cfg.Self) {
 		return nil, nil
 	}
 	x := &export{}
@@ -28,7 +30,7 @@ func (ts *Tables) Export(id antipode.Shard) (journal.Source, error) {
 	for _, prefix := range shardPrefixes() {
 		x.spans = append(x.spans, span{Span: shardSpan(prefix, &id)})
 	}
-	for _, t := range ts.tablesOf(id) {
+	for _, t := range tables {
 		x.spans = append(x.spans, span{Span: itemSpan(t.ID, id)})
 		for _, prefix := range keyPrefixes() {
 			x.spans = append(x.spans, span{spanOf(prefix, t.ID), t})
@@ -298,8 +300,8 @@ func (ts *Tables) install(sh *journal.Shard, b engine.Batch, key, value []byte) 
 	state, table := ts.cfg.Catalog(), antipode.TableID(binary.BigEndian.Uint32(key[1:]))
 	t, ok := state.TableByID(table)
 	switch {
-	case !ok && table < state.NextTable:
-		return 0, nil // deleted since
+	case !ok && table < state.NextTable, ok && !t.HasReplica(ts.cfg.Self):
+		return 0, nil // deleted since, or this member keeps the journals only
 	case !ok:
 		return 0, fmt.Errorf("copy shard %s: table %d is not known here yet: %w", sh.ID(), table, ErrNoTable)
 	}

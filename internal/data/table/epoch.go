@@ -26,7 +26,10 @@ type opening struct {
 // got by failovers whose cutoff is fixed, and so opens them.
 func (w *work) openFailovers(ctx context.Context) error {
 	ts := w.ts
-	var errs []error
+	errs := []error{w.sealNew()}
+	if errs[0] != nil {
+		return errs[0]
+	}
 	for _, f := range w.failovers(fixed) {
 		if f.Successor != ts.cfg.Self {
 			continue
@@ -46,7 +49,7 @@ func (w *work) openFailovers(ctx context.Context) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, w.synced())...)
 }
 
 // open opens roles in a shard, unless that has been done. Items that are pending
@@ -72,7 +75,7 @@ func (w *work) open(ctx context.Context, shard antipode.Shard, roles []opening) 
 		w.later = true
 		return nil
 	}
-	k, err := ts.inShard(shard, func(c *change) (some bool, err error) {
+	k, err := ts.inShard(shard, func(c *change) (some bool, err error) { // not durable yet; see synced
 		for _, o := range roles {
 			if !mine(o) {
 				continue
@@ -88,11 +91,28 @@ func (w *work) open(ctx context.Context, shard antipode.Shard, roles []opening) 
 		}
 		return some, nil
 	})
-	if k == nil || err != nil {
-		return err
+	if k != nil {
+		w.commits = append(w.commits, k)
+		w.kick = true
 	}
-	w.kick = true
-	return k.Wait()
+	return err
+}
+
+// synced returns once what was opened is durable, with one sync for all shards.
+func (w *work) synced() error {
+	commits := w.commits
+	w.commits = nil
+	return journal.Sync(commits...)
+}
+
+// sealNew seals what has come to be under way within this step.
+func (w *work) sealNew() error {
+	for _, f := range w.failovers(underWay) {
+		if err := w.ts.sealRoles(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openOne appends the first entry of a tenure, and settles what is pending.
@@ -108,8 +128,10 @@ func (ts *Tables) openOne(c *change, o opening) error {
 	n := &note{Failover: row.Failover, Forced: row.Forced, Cutoff: marksOf(row.Cutoff)}
 	k := c.known(o.id)
 	if k != nil {
+		// Where all members have applied a tenure's first entry, they know its cutoff.
+		stable := ts.cfg.Journal.Shard(c.shard).Stable(ts.Members(c.shard))
 		for _, r := range k.rows {
-			if r.Bound && r.Tenure != row.Tenure {
+			if r.Bound && r.Tenure != row.Tenure && (r.Opened.IsZero() || !stable.Includes(r.Opened)) {
 				n.Earlier = append(n.Earlier, noteCutoff{Epoch: r.Tenure.Epoch, Holder: r.Tenure.Holder, Cutoff: marksOf(r.Cutoff)})
 			}
 		}
@@ -168,7 +190,10 @@ func (ts *Tables) rewrite(c *change, t *TableRef, id control.RoleID, under contr
 		if err := ts.markRewritten(c, k.dot); err != nil {
 			return err
 		}
-		c.after = append(c.after, func() { ts.pend.forget(k.item) })
+		c.after = append(c.after, func() {
+			ts.pend.forget(k.item)
+			ts.wakeRoles() // a write may wait for it
+		})
 		ts.cfg.Logger.Info("wrote anew what did not count, as nothing older is left", "table", t.Name, "dot", k.dot.String(), "as", e.Dot.String())
 	}
 	return nil
@@ -353,6 +378,9 @@ func (w *work) take(ctx context.Context) error {
 			}
 			all = all && !ts.known(shard, id).of(next).Opened.IsZero()
 		}
+		if err := w.synced(); err != nil {
+			return err
+		}
 		if !all {
 			continue
 		}
@@ -412,7 +440,6 @@ func (ts *Tables) settleOwn(keys []*pendingKey) error {
 		if err != nil {
 			return err
 		}
-		ts.wakeRoles()
 	}
 	return nil
 }
@@ -541,7 +568,7 @@ func (w *work) openForced(ctx context.Context, f *forced) error {
 			return err
 		}
 	}
-	return nil
+	return w.synced()
 }
 
 // adopt finishes forced failovers, and has the group take them over as soon as it

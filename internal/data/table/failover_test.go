@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/antipode-io/antipode"
@@ -241,7 +242,7 @@ func TestAnswerByJournal(t *testing.T) {
 
 // TestCrashDuringFailover crashes each region after each step of a failover.
 func TestCrashDuringFailover(t *testing.T) {
-	for crash := range 12 {
+	for crash := range 8 {
 		for _, who := range []antipode.Region{mumbai, paris} {
 			t.Run(fmt.Sprint(who, crash), func(t *testing.T) {
 				c := three(t)
@@ -283,4 +284,86 @@ func TestCrashDuringFailover(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestPromotedWithPending promotes a region that has taken a version out and
+// never learned what it replaced, after all who know are gone: it writes that
+// version anew, so that what it was built on does not vanish.
+func TestPromotedWithPending(t *testing.T) {
+	c := three(t)
+	check(t, c.write(oregon, "catalog", "b", "put 1"))
+	check(t, c.write(oregon, "catalog", "c", "put 1"))
+	c.exchange()
+	c.isolate(mumbai)
+	check(t, c.write(oregon, "catalog", "b", "blind x"))
+	check(t, c.write(oregon, "catalog", "c", "blind x"))
+	c.carry(oregon, paris)
+	c.rejoin(mumbai)
+	c.kill(oregon)
+	c.kill(paris)
+	c.fence(oregon, mumbai)
+	c.fence(paris, mumbai)
+	c.settle()
+	c.rejoin(paris)
+	for _, r := range []antipode.Region{mumbai, oregon} {
+		c.cut[[2]antipode.Region{r, paris}] = true
+	}
+	c.steps(paris)
+	c.back(paris)
+	if n := count(t, c.regions[paris], 'p'); n != 2 {
+		t.Fatalf("%d items are pending, want 2", n)
+	}
+	c.kill(mumbai)
+	c.fence(mumbai, paris)
+	c.restart(paris)
+	c.steps(paris)
+	c.steps(paris)
+	for _, k := range []string{"b", "c"} {
+		if got, err := c.get(paris, "catalog", k, true); got != "x" {
+			t.Errorf("paris reads %q %v", got, err)
+		}
+	}
+	check(t, c.write(paris, "catalog", "b", "append 2"))
+	want := []string{"catalog write b=x now=x2 restored", "catalog write c=x now=x restored"}
+	if got := c.stranded(paris, oregon); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("stranded: %q", got)
+	}
+	for _, r := range []antipode.Region{mumbai, oregon} {
+		c.rejoin(r)
+		c.settle()
+		c.back(r)
+	}
+	c.wantRead("catalog", "b", "x2")
+	c.wantRead("catalog", "c", "x")
+}
+
+// TestRunRoles lets the loops do what the other tests do by hand.
+func TestRunRoles(t *testing.T) {
+	c := three(t)
+	check(t, c.write(oregon, "catalog", "k", "put 1"))
+	c.exchange()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, n := range []antipode.Region{mumbai, paris} {
+		wg.Go(func() { c.regions[n].ts.RunRoles(ctx, c.changes) })
+	}
+	c.kill(oregon)
+	c.fence(oregon, mumbai)
+	check(t, c.write(mumbai, "catalog", "k", "append 2")) // waits until it is open
+	c.switchTo(paris, c.role("catalog", ""))
+	done := make(chan error)
+	go func() { done <- c.write(mumbai, "catalog", "k", "append 3") }()
+	for wrote := false; !wrote || c.catalog(paris).Tables["catalog"].Writer != paris; {
+		select {
+		case err := <-done:
+			check(t, err)
+			wrote = true
+		default:
+			c.exchange()
+		}
+	}
+	cancel()
+	wg.Wait()
+	c.exchange()
+	c.wantRead("catalog", "k", "123")
 }

@@ -408,7 +408,7 @@ func (ts *Tables) handOff(ctx context.Context, p place, t *TableRef, to antipode
 	for {
 		changed := ts.rolesChanged()
 		sh.Lock()
-		e, c, err := ts.handOffLocked(sh, p, t, to)
+		e, c, err := ts.handOffLocked(sh, p, ts.fresh(t), to)
 		sh.Unlock()
 		if errors.Is(err, errNotOpen) {
 			if err = ts.waitOpen(ctx, changed, t); err == nil {

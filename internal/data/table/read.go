@@ -30,8 +30,8 @@ func (ts *Tables) Get(ctx context.Context, t *TableRef, key Key, consistent bool
 		return ts.getPending(ctx, t, p, dst)
 	}
 	item, err := ts.getHere(ctx, t, p, dst)
-	if item == nil && err == nil && ts.pend.has(p.item) {
-		return ts.getPending(ctx, t, p, dst) // taken out in between
+	if err == nil && (item == nil || t.AckCopies() > 0) && ts.pend.has(p.item) {
+		return ts.getPending(ctx, t, p, dst) // taken out in between, perhaps while it was hidden
 	}
 	return item, err
 }
@@ -48,7 +48,7 @@ func (ts *Tables) getHere(ctx context.Context, t *TableRef, p place, dst []byte)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", t.Name, err)
 	}
-	if err := ts.cfg.Journal.Shard(p.shard).WaitDurable(ctx, seq); err != nil {
+	if err := ts.tellable(ctx, t, ts.cfg.Journal.Shard(p.shard), seq, &v.Dot); err != nil {
 		return nil, fmt.Errorf("read %s: %w", t.Name, err)
 	}
 	if v.Delete {
@@ -155,8 +155,8 @@ func (ts *Tables) walk(ctx context.Context, r *RangeRequest, it engine.Iterator,
 		if len(row) < itemHeader {
 			return fmt.Errorf("%w: item row %x", engine.ErrCorrupt, row)
 		}
-		if seq > 0 {
-			if err := ts.cfg.Journal.Shard(shardOfRow(r.Table, row)).WaitDurable(ctx, seq); err != nil {
+		if seq > 0 || r.Table.AckCopies() > 0 {
+			if err := ts.tellable(ctx, r.Table, ts.cfg.Journal.Shard(shardOfRow(r.Table, row)), seq, &v.Dot); err != nil {
 				return err
 			}
 		}

@@ -100,7 +100,7 @@ func (ts *Tables) forward(ctx context.Context, to control.Tenure, w *WriteReques
 	switch {
 	case errors.Is(err, ErrOutcomeUnknown):
 		return ts.findOut(ctx, w, r, err)
-	case errors.Is(err, ErrUnavailable) && ts.standing(w.Table, y.home, p.shard).Compare(to) > 0:
+	case errors.Is(err, ErrUnavailable) && ts.standing(ts.fresh(w.Table), y.home, p.shard).Compare(to) > 0:
 		return res, ts.pastTenure(w.Table, r) // nothing was written, and somebody else holds the role now
 	}
 	return res, err
@@ -132,7 +132,7 @@ func (ts *Tables) forwardOnce(ctx context.Context, to control.Tenure, w *WriteRe
 }
 
 func (ts *Tables) pastTenure(t *TableRef, r *request) error {
-	return &movedError{home: r.role.Home, tenure: ts.standing(t, r.role.Home, r.shard).Tenure}
+	return &movedError{home: r.role.Home, tenure: ts.standing(ts.fresh(t), r.role.Home, r.shard).Tenure}
 }
 
 // findOut learns from the journal what became of a write, for as long as the

@@ -64,6 +64,7 @@ type way struct {
 
 // to returns who holds the role, as far as is known here or was said.
 func (y *way) to() control.Tenure {
+	y.t = y.ts.fresh(y.t)
 	s := y.ts.standing(y.t, y.home, y.shard)
 	if y.hint.Compare(s.Tenure) > 0 {
 		return y.hint
@@ -89,6 +90,14 @@ func (y *way) follow(err error) bool {
 		y.hint = moved.tenure
 	}
 	return true
+}
+
+// fresh returns a table as the group knows it by now.
+func (ts *Tables) fresh(t *TableRef) *TableRef {
+	if cur, ok := ts.cfg.Catalog().TableByID(t.ID); ok {
+		return cur
+	}
+	return t
 }
 
 // writeGlobal writes where the table's writer is.
@@ -183,7 +192,7 @@ func (ts *Tables) awaitAct(ctx context.Context, t *TableRef, home antipode.Regio
 	defer cancel()
 	for {
 		changed := ts.rolesChanged()
-		under, err := ts.actAs(t, home, p.shard, m)
+		under, err := ts.actAs(ts.fresh(t), home, p.shard, m)
 		if !errors.Is(err, errNotOpen) {
 			return under, err
 		}

@@ -64,7 +64,9 @@ type call struct {
 	Message string          `json:"message,omitempty"`
 	Retry   string          `json:"retry,omitempty"`   // a refusal that another attempt may not meet
 	Unknown string          `json:"unknown,omitempty"` // it may have been written
-	Set     byte            `json:"set,omitempty"`     // bit i: blob i is there, though it may be empty
+	// Throttled says why a bound holds it back; nothing was written.
+	Throttled string `json:"throttled,omitempty"`
+	Set       byte   `json:"set,omitempty"` // bit i: blob i is there, though it may be empty
 
 	Blobs [2][]byte `json:"-"`
 }
@@ -156,6 +158,8 @@ func (ts *Tables) ask(ctx context.Context, to antipode.Region, method string, c 
 		return nil, &Error{Code: answer.Code, Message: answer.Message, Item: answer.Blobs[0]}
 	case answer.Unknown != "":
 		return nil, fmt.Errorf("%w: %s: %s", ErrOutcomeUnknown, to, answer.Unknown)
+	case answer.Throttled != "":
+		return nil, fmt.Errorf("%w: %s: %s", ErrThrottled, to, answer.Throttled)
 	case answer.Retry != "":
 		return nil, fmt.Errorf("%w: %s: %s", ErrUnavailable, to, answer.Retry)
 	case answer.Moved != "" || answer.Holder != "":
@@ -183,6 +187,8 @@ func refuse(err error) ([]byte, error) {
 		return c.encode()
 	case errors.Is(err, ErrOutcomeUnknown):
 		return (&call{Unknown: err.Error()}).encode()
+	case errors.Is(err, ErrThrottled):
+		return (&call{Throttled: err.Error()}).encode()
 	default:
 		return (&call{Retry: err.Error()}).encode()
 	}

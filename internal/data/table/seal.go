@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/antipode-io/antipode/internal/control"
 )
@@ -50,8 +51,13 @@ func (w *work) seal(ctx context.Context) error {
 	return nil
 }
 
+// proposeTime bounds a proposal: there may be no majority.
+const proposeTime = 3 * time.Second
+
 // propose proposes a command, and goes on with the state after it.
 func (w *work) propose(ctx context.Context, c control.Command) error {
+	ctx, cancel := context.WithTimeout(ctx, proposeTime)
+	defer cancel()
 	state, err := w.ts.cfg.Propose(ctx, c)
 	if err != nil {
 		return err

@@ -96,6 +96,8 @@ type work struct {
 	errs  []error
 	later bool // something can't be done yet
 	kick  bool // entries that have waited may be applied
+	// commits are what has been opened and is not durable yet.
+	commits []*journal.Commit
 }
 
 func (w *work) note(err error) {

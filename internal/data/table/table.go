@@ -63,7 +63,11 @@ type Config struct {
 	// Defaults 8 and 10 s; AdaptAfter < 0 never moves.
 	AdaptAfter int
 	AdaptDwell time.Duration
-	Logger     *slog.Logger
+	// DegradeAfter is for how long the copies that an rpo of 0s promises are missing
+	// before writes go on without, where the table allows for that: longer than a
+	// lease, so that a region that is about to lose its roles does not. Default 4 s.
+	DegradeAfter time.Duration
+	Logger       *slog.Logger
 }
 
 // Tables serves all tables of one region.
@@ -80,8 +84,11 @@ type Tables struct {
 	asked  requests
 	listed listedItems
 
-	mu      sync.Mutex // guards members
-	members map[antipode.Shard][]antipode.Region
+	protect protection
+
+	mu        sync.Mutex     // guards what follows
+	membersOf *control.State // which members are of
+	members   map[antipode.Shard][]antipode.Region
 }
 
 var _ Service = (*Tables)(nil)
@@ -100,13 +107,14 @@ func New(cfg Config) *Tables {
 	if cfg.AdaptDwell == 0 {
 		cfg.AdaptDwell = 10 * time.Second
 	}
+	if cfg.DegradeAfter == 0 {
+		cfg.DegradeAfter = 4 * time.Second
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	ts := &Tables{
-		cfg: cfg, origin: cfg.Journal.Origin(),
-		members: make(map[antipode.Shard][]antipode.Region),
-	}
+	ts := &Tables{cfg: cfg, origin: cfg.Journal.Origin()}
+	ts.protect.began = cfg.Clock.Wall()
 	ts.fill.on.Store(cfg.Filling)
 	ts.tn.broken = errors.Join(ts.loadTenures(nil), ts.loadPending(nil))
 	return ts
@@ -121,22 +129,21 @@ func (ts *Tables) Table(name string) (*TableRef, error) {
 	return t, nil
 }
 
-// Members returns the regions that share the shard, or none where no table of
-// that set of replicas is known here.
+// Members returns the regions that share the shard, the witnesses that keep
+// journals among them, or none where no table of that set of replicas is known here.
 func (ts *Tables) Members(shard antipode.Shard) []antipode.Region {
-	set := shard.Set()
+	set, state := shard.Set(), ts.cfg.Catalog()
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if m := ts.members[set]; m != nil {
-		return m
+	if ts.membersOf != state {
+		ts.membersOf, ts.members = state, make(map[antipode.Shard][]antipode.Region)
 	}
-	for _, t := range ts.cfg.Catalog().Tables {
-		if t.Shards() == set {
-			ts.members[set] = t.Replicas
-			return t.Replicas
-		}
+	m, ok := ts.members[set]
+	if !ok {
+		m = state.MembersOf(set)
+		ts.members[set] = m
 	}
-	return nil
+	return m
 }
 
 // Write decides who accepts the write and sees it through.
@@ -180,11 +187,22 @@ func (ts *Tables) commit(ctx context.Context, p place, w *WriteRequest, m terms)
 	if err := ts.cfg.Clock.Check(); err != nil {
 		return WriteResult{}, fmt.Errorf("write to %s: %w", w.Table.Name, err)
 	}
+	if w.Table.AckCopies() > 0 { // all that is waited for together
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, ts.cfg.Timeout)
+		defer cancel()
+	}
+	if err := ts.holdBack(ctx, w.Table, p.shard); err != nil {
+		return WriteResult{}, fmt.Errorf("write to %s: %w", w.Table.Name, err)
+	}
 	sh := ts.cfg.Journal.Shard(p.shard)
 	d, err := ts.decideOpen(ctx, sh, p, w, m)
 	if d.commit != nil {
 		if err := d.commit.Wait(); err != nil {
 			return WriteResult{}, fmt.Errorf("write to %s: %w", w.Table.Name, err)
+		}
+		if err := ts.answerable(ctx, w.Table, sh, d.res.Dot.Seq); err != nil {
+			return WriteResult{}, err
 		}
 		if err := ts.stands(w.Table, d.home, p.shard, d.under, d.res.Dot); err != nil {
 			return WriteResult{}, err
@@ -192,9 +210,9 @@ func (ts *Tables) commit(ctx context.Context, p place, w *WriteRequest, m terms)
 		return d.res, nil
 	}
 	// Nothing was written, but the answer tells of what was there: it must not
-	// vanish either.
-	if waitErr := sh.WaitDurable(ctx, d.leansOn); waitErr != nil {
-		return WriteResult{}, errors.Join(err, waitErr)
+	// vanish either. Until that is sure, not even a refusal may be told.
+	if err := ts.tellable(ctx, w.Table, sh, d.leansOn, nil); err != nil {
+		return WriteResult{}, fmt.Errorf("write to %s: %w", w.Table.Name, err)
 	}
 	if d.looked {
 		if lost := ts.stands(w.Table, d.home, p.shard, d.under, antipode.Dot{}); lost != nil {
@@ -364,6 +382,7 @@ func (ts *Tables) append(sh *journal.Shard, p place, t *TableRef, e *journal.Ent
 	}
 	if known {
 		ts.pend.forget(p.item)
+		ts.wakeRoles() // another write may wait for it
 	}
 	return c, nil
 }

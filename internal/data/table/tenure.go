@@ -82,8 +82,8 @@ func (k *known) counts(t control.Tenure, d antipode.Dot) bool {
 	if k == nil {
 		return true
 	}
-	for _, r := range k.rows {
-		if r.Bound && t.Compare(r.Tenure) < 0 && !r.Cutoff.Includes(d) {
+	for i := len(k.rows) - 1; i >= 0 && t.Compare(k.rows[i].Tenure) < 0; i-- {
+		if r := &k.rows[i]; r.Bound && !r.Cutoff.Includes(d) {
 			return false
 		}
 	}
@@ -245,7 +245,7 @@ func (ts *Tables) stands(t *TableRef, home antipode.Region, shard antipode.Shard
 	if t.Writes == antipode.WriteLocal {
 		return nil
 	}
-	s := ts.standing(t, home, shard)
+	s := ts.standing(ts.fresh(t), home, shard)
 	ok := ts.leased(t, s.forced)
 	if ok && ts.tn.some.Load() {
 		k := ts.known(shard, control.RoleID{Table: t.ID, Home: home})

@@ -88,9 +88,13 @@ func Open(cfg Config) (*Journal, error) {
 	if err := j.loadHeads(); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
+	if err := j.loadCopied(); err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
 	for _, s := range j.shards {
 		s.durable = s.applied.Clone()
 		s.ownDurable.Store(s.durable.Seq(cfg.Origin))
+		s.ownFloor.Store(s.floors.Seq(cfg.Origin))
 	}
 	return j, nil
 }
@@ -177,7 +181,7 @@ func splitKey(key []byte) (shard antipode.Shard, origin antipode.Origin, seq uin
 		return 0, origin, 0, bad()
 	}
 	switch {
-	case key[0] == prefixFloor && len(rest) == 0:
+	case (key[0] == prefixFloor || key[0] == prefixCopied) && len(rest) == 0:
 	case len(rest) == 8:
 		seq = binary.BigEndian.Uint64(rest)
 	default:
@@ -334,6 +338,7 @@ func (j *Journal) WasCut(d antipode.Dot) {
 	s := j.Shard(d.Shard)
 	s.st.Lock()
 	s.floors = s.floors.With(d.Origin, d.Seq)
+	s.ownFloor.Store(s.floors.Seq(j.cfg.Origin))
 	s.st.Unlock()
 }
 

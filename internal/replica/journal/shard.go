@@ -33,9 +33,14 @@ type Shard struct {
 	recent  []recentEntry // own entries, consecutive, newest last
 	size    int           // bytes in recent
 	life    uint64        // rises when all that is stored is replaced
+	copies  chan struct{} // closed when copied rises; nil while nobody waits
 
 	// ownDurable is durable's mark of this member: what every read compares with.
-	ownDurable atomic.Uint64
+	// ownFloor is that of floors.
+	ownDurable, ownFloor atomic.Uint64
+	// copied has, per number of other members less one, up to which own entry
+	// that many hold; what it points to is not changed. keptCopied was stored last.
+	copied, keptCopied atomic.Pointer[[]uint64]
 }
 
 type recentEntry struct {

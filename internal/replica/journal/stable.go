@@ -25,7 +25,11 @@ func (s *Shard) Acked(member antipode.Region, f antipode.Frontier) {
 	if !f.Covers(a.newest) {
 		a.held, a.counted = nil, nil
 	}
+	more := f.Seq(s.j.cfg.Origin) > a.newest.Seq(s.j.cfg.Origin)
 	a.newest = f.Clone()
+	if more {
+		s.countCopiesLocked()
+	}
 	if a.held == nil {
 		a.held = a.newest
 	}

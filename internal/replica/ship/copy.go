@@ -182,8 +182,14 @@ func (x *Sender) copyLocked() ([]byte, error) {
 func (x *Sender) offerLocked(id antipode.Shard, out *outgoing) ([]byte, error) {
 	if out.source == nil {
 		source, err := x.s.cfg.Copier.Export(id)
-		if err != nil || source == nil {
+		if err != nil {
 			return nil, err
+		}
+		if source == nil {
+			if !x.lacksLocked(id, x.s.cfg.Journal.Shard(id).Floors()) {
+				delete(x.copies, id) // it came another way: entries are sent again
+			}
+			return nil, nil
 		}
 		out.source = source
 	}

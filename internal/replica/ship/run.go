@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +28,9 @@ const (
 	// ackEvery is how long commits are gathered before one sync of the disk and
 	// one acknowledgement; idleAckEvery is how often, without commits, it is looked
 	// for what else the peer has to be told.
-	ackEvery     = 10 * time.Millisecond
+	ackEvery = 10 * time.Millisecond
+	// ackPromptly is that where writes are answered only after it.
+	ackPromptly  = time.Millisecond
 	idleAckEvery = 100 * time.Millisecond
 	// pauseAfterFrame is what replication lag is given up for fewer frames. After
 	// manyBytes, which only a busy region has to send at once, it is pauseWhenBusy.
@@ -283,7 +286,7 @@ func (r *Runner) receive(ctx context.Context, from antipode.Region, conn net.Con
 		}
 		reply, done, err := x.Receive(frame)
 		if len(done) > 0 {
-			applied <- r.rounds.join(done)
+			applied <- r.rounds.join(done, r.ship.prompt(done))
 		}
 		if err != nil {
 			return err
@@ -332,8 +335,14 @@ func (r *Runner) acknowledge(ctx context.Context, x *Receiver, conn net.Conn, wr
 	}
 }
 
+// prompt reports whether somebody waits for the commits to be acknowledged.
+func (s *Ship) prompt(commits []*journal.Commit) bool {
+	return s.cfg.Prompt != nil && slices.ContainsFunc(commits, func(c *journal.Commit) bool { return s.cfg.Prompt(c.Shard()) })
+}
+
 // rounds make what all connections apply durable with one sync of the disk,
-// ackEvery after the first of it. The zero value is ready.
+// ackEvery after the first of it, or ackPromptly after the first that somebody
+// waits for. The zero value is ready.
 type rounds struct {
 	mu   sync.Mutex
 	next *round // nil: nothing waits
@@ -342,25 +351,35 @@ type rounds struct {
 // round is what one sync makes durable. Err is set before done is closed.
 type round struct {
 	commits []*journal.Commit
+	timer   *time.Timer // ends the gathering
+	prompt  bool        // soon
 	done    chan struct{}
 	err     error
 }
 
 // join adds commits to the next round.
-func (r *rounds) join(commits []*journal.Commit) *round {
+func (r *rounds) join(commits []*journal.Commit, prompt bool) *round {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.next == nil {
 		r.next = &round{done: make(chan struct{})}
-		time.AfterFunc(ackEvery, r.sync)
+		now := r.next
+		now.timer = time.AfterFunc(ackEvery, func() { r.sync(now) })
+	}
+	if prompt && !r.next.prompt {
+		r.next.prompt = true
+		r.next.timer.Reset(ackPromptly) // should it have gone off, sync comes twice
 	}
 	r.next.commits = append(r.next.commits, commits...)
 	return r.next
 }
 
-func (r *rounds) sync() {
+func (r *rounds) sync(now *round) {
 	r.mu.Lock()
-	now := r.next
+	if r.next != now {
+		r.mu.Unlock()
+		return // it has been, see join
+	}
 	r.next = nil
 	r.mu.Unlock()
 	now.err = journal.Sync(now.commits...)

@@ -62,6 +62,9 @@ type Config struct {
 	Filling func() bool
 	// Known reports whether an entry's table is known here yet.
 	Known func(*journal.Entry) bool
+	// Prompt reports whether authors of the shard's entries wait for them to be
+	// acknowledged, so that this is not put off. Nil: never.
+	Prompt func(antipode.Shard) bool
 	// Admit says when an entry may be applied; after one that has to wait may be
 	// applied, Kick does so. It is asked with the shard locked, and without, where
 	// the answer may be out of date. Nil: now.

@@ -1,0 +1,155 @@
+package table_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
+	"github.com/antipode-io/antipode/internal/data/table"
+)
+
+// TestForced takes over from a region without the group, and meets it again.
+func TestForced(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		c := newCluster(t, oregon, mumbai)
+		c.make("catalog", antipode.WriteGlobal, nil) // pinned
+		c.make("users", antipode.WritePartitioned, nil)
+		c.make("carts", antipode.WriteLocal, nil)
+		check(t, c.write(oregon, "catalog", "k", "put 1"))
+		check(t, c.write(oregon, "users", "u", "put 1"))
+		c.exchange()
+		c.isolate(oregon)
+		c.isolate(mumbai)
+		check(t, c.write(oregon, "catalog", "k", "append o")) // pinned: it goes on
+		check(t, c.write(oregon, "users", "u", "append o"))
+		if err := c.write(mumbai, "catalog", "k", "append m"); !errors.Is(err, table.ErrUnavailable) {
+			t.Errorf("mumbai writes without a word: %v", err)
+		}
+		ctx := context.Background()
+		if _, err := c.regions[mumbai].ts.Force(ctx, "nowhere", "ada", "test"); !errors.Is(err, control.ErrInvalid) {
+			t.Errorf("force a region that there is not: %v", err)
+		}
+		roles, err := c.regions[mumbai].ts.Force(ctx, oregon, "ada", "it burned down")
+		check(t, err)
+		if len(roles) != 2 || roles[0].Epoch != 2 || roles[1].Epoch != 2 {
+			t.Errorf("roles taken: %+v", roles)
+		}
+		check(t, c.write(mumbai, "catalog", "k", "append 2"))
+		check(t, c.write(mumbai, "users", "u", "append 2"))
+		if restart {
+			c.restart(mumbai)
+		}
+		check(t, c.write(mumbai, "catalog", "k", "append 3"))
+		c.rejoin(mumbai)
+		c.rejoin(oregon)
+		if restart {
+			c.exchange() // oregon hears of it by the journal
+		}
+		c.settle()
+		if r := c.ref("catalog").Role(""); r.Holder != mumbai || r.Epoch != 2 {
+			t.Errorf("the group did not adopt it: %+v", r)
+		}
+		c.wantRead("catalog", "k", "123")
+		c.wantRead("users", "u", "12")
+		c.wantStranded(oregon, "catalog write k=1o now=123 open", "users write u=1o now=12 open")
+		check(t, c.write(oregon, "catalog", "k", "append 4"))
+		c.wantRead("catalog", "k", "1234")
+		if n := count(t, c.regions[mumbai], 'a'); n != 0 {
+			t.Errorf("%d forced failovers are not adopted still", n)
+		}
+	}
+}
+
+// TestForcedTwice has both survivors of a region take its roles: the higher name
+// has them in the end, and everything that does not count is listed.
+func TestForcedTwice(t *testing.T) {
+	c := newCluster(t, oregon, mumbai, paris)
+	c.make("catalog", antipode.WriteGlobal, nil)
+	c.make("carts", antipode.WriteLocal, nil)
+	check(t, c.write(oregon, "catalog", "k", "put 1"))
+	check(t, c.write(oregon, "catalog", "j", "put 1"))
+	c.exchange()
+	c.cut[[2]antipode.Region{oregon, mumbai}] = true
+	check(t, c.write(oregon, "catalog", "j", "append x")) // paris has it, mumbai doesn't
+	c.carry(oregon, paris)
+	for _, n := range []antipode.Region{oregon, mumbai, paris} {
+		c.isolate(n)
+	}
+	ctx := context.Background()
+	for _, n := range []antipode.Region{mumbai, paris} {
+		_, err := c.regions[n].ts.Force(ctx, oregon, "ada", "test")
+		check(t, err)
+		check(t, c.write(n, "catalog", "k", "append "+string(n[:1])))
+	}
+	check(t, c.write(paris, "catalog", "j", "append p"))
+	c.rejoin(mumbai)
+	c.rejoin(paris)
+	c.settle()
+	if h := c.regions[mumbai].ts.Holder(c.ref("catalog"), ""); h.Holder != paris || h.Epoch != 2 {
+		t.Errorf("holder: %+v", h)
+	}
+	c.wantRead("catalog", "k", "1p")
+	c.wantRead("catalog", "j", "1xp")
+	c.rejoin(oregon)
+	c.settle()
+	c.wantRead("catalog", "k", "1p")
+	c.wantRead("catalog", "j", "1xp")
+	c.wantStranded(mumbai, "catalog write k=1m now=1p open")
+	for _, n := range []antipode.Region{oregon, mumbai, paris} {
+		check(t, c.write(n, "catalog", "k", "append ."))
+	}
+	c.exchange()
+	c.wantRead("catalog", "k", "1p...")
+}
+
+// TestLostDiskAfterFailover gives a region that lost its disk the roles, the
+// stranded writes and what is pending along with its items.
+func TestLostDiskAfterFailover(t *testing.T) {
+	c := three(t)
+	check(t, c.write(oregon, "catalog", "k", "put 1"))
+	check(t, c.write(oregon, "users", "u", "put 1"))
+	c.exchange()
+	c.isolate(oregon)
+	check(t, c.write(oregon, "catalog", "k", "append o"))
+	c.unhold[oregon] = true
+	c.fence(oregon, mumbai)
+	c.settle()
+	check(t, c.write(mumbai, "catalog", "k", "append 2"))
+	c.rejoin(oregon)
+	c.settle()
+	c.back(oregon)
+	c.settle()
+	c.wall = c.wall.Add(25 * time.Hour)
+	for _, r := range c.regions {
+		check(t, r.ts.Sweep(context.Background()))
+	}
+	c.lose(paris)
+	c.settle()
+	c.serve(paris)
+	c.settle()
+	c.wantRead("catalog", "k", "12")
+	c.wantStranded(oregon, "catalog write k=1o now=12 open")
+	check(t, c.write(paris, "catalog", "k", "append 3"))
+	c.wantRead("catalog", "k", "123")
+	if h := c.regions[paris].ts.Holder(c.ref("users"), oregon); h.Holder != mumbai {
+		t.Errorf("holder of oregon's homes: %+v", h)
+	}
+	// The successor loses its disk: it goes on holding its roles.
+	c.lose(mumbai)
+	c.settle()
+	c.serve(mumbai)
+	c.settle()
+	check(t, c.write(paris, "catalog", "k", "append 4"))
+	check(t, c.write(mumbai, "users", "u", "append 2"))
+	c.wantRead("catalog", "k", "1234")
+	c.wantRead("users", "u", "12")
+	check(t, c.regions[paris].ts.DiscardStranded(context.Background(), func() antipode.Dot {
+		all, err := c.regions[paris].ts.Stranded(context.Background(), oregon)
+		check(t, err)
+		return all[0].Dot
+	}(), "ada"))
+	c.wantStranded(oregon, "catalog write k=1o now=1234 discarded")
+}

@@ -1,0 +1,174 @@
+package journal
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/engine"
+)
+
+// prefixCopied keeps, now and then, what Shard.Copied tells, so that a member
+// that starts alone knows which of its writes others hold.
+const prefixCopied = 'w' // shard, origin, 0 -> sequences as varints: on 1 other member, on 2, …
+
+// Copied returns up to which of this member's own entries at least that many
+// other members have reported them durable. It never falls: what was held by
+// enough members has been answered. It is cheap.
+func (s *Shard) Copied(members int) uint64 {
+	n := s.ownFloor.Load() // entries that were cut off were held by all
+	if c := s.copied.Load(); c != nil && members >= 1 && members <= len(*c) {
+		n = max(n, (*c)[members-1])
+	}
+	return n
+}
+
+// countCopiesLocked is called when a member has reported more of this member's
+// entries than before. Those who wait for that are woken.
+func (s *Shard) countCopiesLocked() {
+	seqs := make([]uint64, 0, len(s.acks))
+	for _, a := range s.acks {
+		seqs = append(seqs, a.newest.Seq(s.j.cfg.Origin))
+	}
+	slices.SortFunc(seqs, func(a, b uint64) int {
+		switch {
+		case a > b:
+			return -1
+		case a < b:
+			return 1
+		}
+		return 0
+	})
+	risen := false
+	if old := s.copied.Load(); old != nil {
+		for i, n := range *old {
+			if i == len(seqs) {
+				seqs = append(seqs, n)
+			}
+			risen = risen || seqs[i] > n
+			seqs[i] = max(seqs[i], n)
+		}
+		risen = risen || len(seqs) > len(*old)
+	} else {
+		risen = len(seqs) > 0
+	}
+	if !risen {
+		return
+	}
+	s.copied.Store(&seqs)
+	s.wakeCopiedLocked()
+}
+
+func (s *Shard) wakeCopiedLocked() {
+	if s.copies != nil {
+		close(s.copies)
+		s.copies = nil
+	}
+}
+
+// Nudge has those who wait for copies ask their enough again.
+func (s *Shard) Nudge() {
+	s.st.Lock()
+	defer s.st.Unlock()
+	s.wakeCopiedLocked()
+}
+
+// WaitCopied returns when Copied(members) has reached the sequence, or once
+// enough, which may be nil, says that it need not. It is asked at the beginning,
+// whenever others report more, and after Nudge; it must not call the shard but
+// for Copied.
+func (s *Shard) WaitCopied(ctx context.Context, members int, seq uint64, enough func() bool) error {
+	for blocked := false; ; blocked = true {
+		s.st.Lock()
+		if s.Copied(members) >= seq || enough != nil && enough() {
+			s.st.Unlock()
+			if blocked && s.j.cfg.Resume != nil {
+				s.j.cfg.Resume(ctx)
+			}
+			return nil
+		}
+		if s.copies == nil {
+			s.copies = make(chan struct{})
+		}
+		ch := s.copies
+		s.st.Unlock()
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// WaitHeld returns when the shard's durable frontier covers f.
+func (s *Shard) WaitHeld(ctx context.Context, f antipode.Frontier) error {
+	return s.wait(ctx, func() bool { return s.durable.Covers(f) })
+}
+
+// Shard returns the shard that was committed to.
+func (c *Commit) Shard() antipode.Shard { return c.s.id }
+
+// AppliedSeq returns the sequence of one origin that is visible here.
+func (s *Shard) AppliedSeq(o antipode.Origin) uint64 {
+	s.st.Lock()
+	defer s.st.Unlock()
+	return s.applied.Seq(o)
+}
+
+// KeepCopied stores what the shards' Copied tell, for the next start, where it
+// has changed. It doesn't wait for the disk: older values only make the next
+// start wait for the members to report again.
+func (j *Journal) KeepCopied() error {
+	b := j.cfg.Store.NewBatch()
+	for _, id := range j.Shards() {
+		s := j.Shard(id)
+		c := s.copied.Load()
+		if c == nil || s.keptCopied.Swap(c) == c {
+			continue
+		}
+		var v []byte
+		for _, n := range *c {
+			v = binary.AppendUvarint(v, n)
+		}
+		b.Set(logPrefix(prefixCopied, id, j.cfg.Origin), v)
+	}
+	if b.Len() == 0 {
+		b.Discard()
+		return nil
+	}
+	if err := j.cfg.Store.ApplyLater(b); err != nil {
+		return fmt.Errorf("keep what others hold: %w", err)
+	}
+	return nil
+}
+
+func (j *Journal) loadCopied() error {
+	it, err := j.cfg.Store.Iterate([]byte{prefixCopied}, []byte{prefixCopied + 1})
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		shard, origin, _, err := splitKey(it.Key())
+		if err != nil {
+			return errors.Join(err, it.Close())
+		}
+		if origin != j.cfg.Origin {
+			continue // of a journal that was lost
+		}
+		s := j.Shard(shard)
+		var seqs []uint64
+		for v := it.Value(); len(v) > 0; {
+			n, w := binary.Uvarint(v)
+			if w <= 0 {
+				return errors.Join(fmt.Errorf("%w: copies of shard %s", engine.ErrCorrupt, shard), it.Close())
+			}
+			seqs, v = append(seqs, min(n, s.applied.Seq(origin))), v[w:]
+		}
+		s.copied.Store(&seqs)
+		s.keptCopied.Store(&seqs)
+	}
+	return it.Close()
+}
