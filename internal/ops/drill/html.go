@@ -118,10 +118,11 @@ func (m mark) Y() int { return m.Row * 15 }
 
 // recoveryBar is one table's recovery, in parts; widths are per cent of the bar.
 type recoveryBar struct {
-	Table, Total, Text string
-	Parts              []part
-	Promise            float64
-	Late               bool
+	Table, Total string
+	Text         []string // the parts in words
+	Parts        []part
+	Promise      float64
+	Late         bool
 }
 
 type part struct {
@@ -415,7 +416,8 @@ func (p *webPage) recoveries() {
 		bar := recoveryBar{Table: f.Table, Total: inWords(&r.Total), Promise: round1(float64(promise / scale * 100)), Late: r.Total > promise}
 		add := func(class string, m *Millis) {
 			if m != nil {
-				bar.Parts = append(bar.Parts, part{class, class + " " + inWords(m), round1(float64(*m / scale * 100))})
+				bar.Parts = append(bar.Parts, part{class, class, round1(float64(*m / scale * 100))})
+				bar.Text = append(bar.Text, class+" "+inWords(m))
 			}
 		}
 		if r.Detect == nil {
