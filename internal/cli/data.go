@@ -31,6 +31,10 @@ const (
 	lockFile        = "up.lock"       // held while `up` runs
 )
 
+// restartFile in a region's folder asks the `up` that started the region to start
+// it again.
+const restartFile = "restart"
+
 // logFile is the output of a region that `up` started, in the region's folder.
 const logFile = "log"
 

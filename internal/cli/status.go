@@ -424,7 +424,9 @@ func (a *app) printDetails(r *report) error {
 		}
 		for _, p := range s.Peers {
 			text := "not connected"
-			if p.Connected {
+			if p.Cut {
+				text = "cut on request, see antipode link heal"
+			} else if p.Connected {
 				text = fmt.Sprintf("%.1f ms round trip", p.RTTMS)
 			}
 			if p.DelayMS > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,19 +25,19 @@ type supervisor struct {
 	app      *app
 	options  upOptions
 	install  *install
+	nursery  *nursery
 	children []*child
 	away     map[antipode.Region]string // regions that are not there, and what was last said of them
 	foreign  map[antipode.Region]bool   // regions that somebody else started
 }
 
 // start starts all regions and waits until they serve.
-func (v *supervisor) start(ctx context.Context, n *nursery) error {
+func (v *supervisor) start(ctx context.Context) error {
 	v.away, v.foreign = map[antipode.Region]string{}, map[antipode.Region]bool{}
 	offsets := map[antipode.Region]int64{}
 	for _, r := range v.install.spec.Regions {
-		log := v.install.path(r.Name, logFile)
-		offsets[r.Name] = fileSize(log)
-		c, err := n.start(ctx, v.app.name, r.Name, log, []string{"region", "run", string(r.Name), "--data", v.options.dir, "--wan", v.options.wan})
+		offsets[r.Name] = fileSize(v.install.path(r.Name, logFile))
+		c, err := v.startOne(ctx, r.Name)
 		if err != nil {
 			return err
 		}
@@ -81,6 +82,11 @@ func (v *supervisor) start(ctx context.Context, n *nursery) error {
 	}
 }
 
+func (v *supervisor) startOne(ctx context.Context, name antipode.Region) (*child, error) {
+	_ = os.Remove(v.install.path(name, restartFile)) // a request that was left there has come true
+	return v.nursery.start(ctx, v.app.name, name, v.install.path(name, logFile), []string{"region", "run", string(name), "--data", v.options.dir, "--wan", v.options.wan})
+}
+
 func indent(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
 
 func (v *supervisor) health(ctx context.Context, r *spec.Region) (operator.Health, error) {
@@ -95,12 +101,18 @@ func (v *supervisor) health(ctx context.Context, r *spec.Region) (operator.Healt
 
 // watch tells when regions go and come back, until ctx ends.
 func (v *supervisor) watch(ctx context.Context) {
-	deaths := make(chan *child, len(v.children))
-	for _, c := range v.children {
-		go func() { // ends with the child, which stop waits for
+	deaths := make(chan *child)
+	heed := func(c *child) {
+		go func() { // ends with the child, which stop waits for, or with the watch
 			<-c.exited
-			deaths <- c
+			select {
+			case deaths <- c:
+			case <-ctx.Done():
+			}
 		}()
+	}
+	for _, c := range v.children {
+		heed(c)
 	}
 	tick := time.NewTicker(watchPoll)
 	defer tick.Stop()
@@ -116,8 +128,40 @@ func (v *supervisor) watch(ctx context.Context) {
 			for i := range v.install.spec.Regions {
 				v.look(ctx, &v.install.spec.Regions[i])
 			}
+			for _, c := range v.restartAsked(ctx) {
+				heed(c)
+			}
 		}
 	}
+}
+
+// restartAsked starts the regions again that somebody asked for with
+// askRestart, so that they are this process's children as before: they end with
+// it, and its watch is over them. One that runs is left alone.
+func (v *supervisor) restartAsked(ctx context.Context) (started []*child) {
+	for i, old := range v.children {
+		path := v.install.path(old.region, restartFile)
+		if _, err := os.Stat(path); err != nil || old.running() {
+			continue
+		}
+		// Before the start: who asked waits for the file to go, and then for the region.
+		if err := os.Remove(path); err != nil {
+			v.say("region %s can't be started again: %v", old.region, err)
+			continue
+		}
+		if v.foreign[old.region] {
+			continue // by hand, and it answers
+		}
+		c, err := v.startOne(ctx, old.region)
+		if err != nil {
+			v.say("%v", err)
+			continue
+		}
+		v.say("region %s is started again, as was asked for", old.region)
+		v.children[i] = c
+		started = append(started, c)
+	}
+	return started
 }
 
 func (v *supervisor) lost(c *child) {
@@ -140,13 +184,20 @@ func (v *supervisor) look(ctx context.Context, r *spec.Region) {
 	case ctx.Err() != nil:
 	case gone && err == nil && h.Ready:
 		delete(v.away, r.Name)
-		v.foreign[r.Name] = true
+		if !v.own(r.Name) {
+			v.foreign[r.Name] = true
+		}
 		v.say("region %s is back", r.Name)
 	case !gone && err != nil:
 		delete(v.foreign, r.Name)
 		v.away[r.Name] = "does not answer"
 		v.say("region %s does not answer any more. Start it again with\n  %s", r.Name, v.app.command(v.options.dir, "region", "run", string(r.Name)))
 	}
+}
+
+// own reports whether a region is a child of this process that runs.
+func (v *supervisor) own(name antipode.Region) bool {
+	return slices.ContainsFunc(v.children, func(c *child) bool { return c.region == name && c.running() })
 }
 
 func (v *supervisor) say(format string, args ...any) {

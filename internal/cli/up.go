@@ -70,9 +70,9 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 	}
 	n := newNursery()
 	defer n.close()
-	v := &supervisor{app: a, options: o, install: &install{dir: o.dir, spec: s}}
+	v := &supervisor{app: a, options: o, install: &install{dir: o.dir, spec: s}, nursery: n}
 	defer v.stop(hurry)
-	if err := v.start(ctx, n); err != nil {
+	if err := v.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // Ctrl-C while starting is as good as later
 		}

@@ -69,13 +69,15 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 	st.Leader, _ = r.group.Leader()
 	st.Roles, st.Lease = r.roles(), r.heldLease()
 	for name, p := range r.mesh.Stats().Peers {
+		_, cut := r.cuts.Load(name)
 		st.Peers = append(st.Peers, operator.PeerStatus{
-			Name: name, Connected: p.Connected, RTTMS: float64(p.RTT.Microseconds()) / 1000,
+			Name: name, Connected: p.Connected, Cut: cut, RTTMS: float64(p.RTT.Microseconds()) / 1000,
 		})
 	}
 	if err := r.clock.Check(); err != nil {
 		st.Clock.Refuses = err.Error()
 	}
+	st.Clock.SkewMS = time.Duration(r.skew.Load()).Milliseconds()
 	st.Clock.OffsetMS, st.Clock.UncertaintyMS = r.clockOffset()
 	st.Store.DiskBytes = r.store.DiskBytes()
 	d := r.data.Load()
@@ -350,22 +352,43 @@ func (r *Region) placed(name string, key []string) (*data, *control.Table, table
 
 // CutLink cuts this region's side of an emulated link.
 func (r *Region) CutLink(peer antipode.Region, way operator.Direction) error {
+	direction := link.Both
 	switch way {
 	case operator.Outgoing:
-		return told(r.mesh.Cut(peer, link.Outgoing))
+		direction = link.Outgoing
 	case operator.Incoming:
-		return told(r.mesh.Cut(peer, link.Incoming))
-	default:
-		return told(r.mesh.Cut(peer, link.Both))
+		direction = link.Incoming
+	case operator.Both:
 	}
+	err := r.mesh.Cut(peer, direction)
+	if err == nil {
+		r.cuts.Store(peer, true)
+	}
+	return told(err)
 }
 
 // HealLink undoes CutLink.
-func (r *Region) HealLink(peer antipode.Region) error { return told(r.mesh.Heal(peer)) }
+func (r *Region) HealLink(peer antipode.Region) error {
+	err := r.mesh.Heal(peer)
+	if err == nil {
+		r.cuts.Delete(peer)
+	}
+	return told(err)
+}
 
 // DelayLink sets how long what is sent to a peer takes.
 func (r *Region) DelayLink(peer antipode.Region, oneWay time.Duration) error {
 	return told(r.mesh.SetDelay(peer, oneWay, 0))
+}
+
+// SkewClock sets the region's wall clock wrong, where its links are emulated too.
+func (r *Region) SkewClock(offset time.Duration) error {
+	if r.cfg.WAN == "" {
+		return fmt.Errorf("%w: %w: only a region that was started with --wan pretends that its clock is wrong", operator.ErrConflict, link.ErrNotEmulated)
+	}
+	r.skew.Store(int64(offset))
+	r.log.Warn("wall clock is set wrong on request", "ahead", offset)
+	return nil
 }
 
 var errWitnessKeys = fmt.Errorf("%w: a witness serves no clients and has no access keys; ask a region that stores data", operator.ErrConflict)

@@ -136,7 +136,7 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Admit: d.tables.Admit, Copier: d.tables, Filling: d.tables.Filling, Logger: r.log,
 		Prompt:  d.tables.Prompt,
 		Session: func(txn *journal.Txn) ship.Session { return d.tables.Session(txn) },
-		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(r.cfg.Now().UnixMilli(), 0) },
+		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(r.wall().UnixMilli(), 0) },
 	})
 	for method, h := range d.tables.Handlers() {
 		r.mesh.HandleCall(method, link.CallHandler(h))
@@ -237,7 +237,7 @@ func (r *Region) declareTables() {
 			if _, ok := r.group.State().Tables[t.Name]; ok {
 				break
 			}
-			t.Created = r.cfg.Now().UnixMilli()
+			t.Created = r.wall().UnixMilli()
 			_, err := r.propose(control.Command{CreateTable: &t})
 			switch {
 			case err == nil, errors.Is(err, control.ErrTableExists):
@@ -305,7 +305,7 @@ func (r *Region) openDynamo() error {
 	}
 	d := r.data.Load()
 	server, err := dynamo.New(dynamo.Config{
-		Region: r.cfg.Name, Aliases: aliases, Tables: d.tables, Control: r.group, Keys: r.keys, Now: r.cfg.Now,
+		Region: r.cfg.Name, Aliases: aliases, Tables: d.tables, Control: r.group, Keys: r.keys, Now: r.wall,
 		Stats: func(t *table.TableRef) (items, bytes int64) {
 			items, bytes, err := d.tables.Count(r.ctx, t)
 			if err != nil {

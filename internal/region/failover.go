@@ -116,7 +116,7 @@ func (r *Region) ask(ctx context.Context) failover.View {
 func (r *Region) look() failover.View {
 	v := failover.View{
 		State: r.group.State(), Self: r.cfg.Name, Reports: map[antipode.Region]failover.Report{r.cfg.Name: r.report()},
-		Now: r.cfg.Boottime(), Wall: r.cfg.Now().UnixMilli(),
+		Now: r.cfg.Boottime(), Wall: r.wall().UnixMilli(),
 	}
 	lapsed := map[antipode.Region]bool{}
 	r.watchMu.Lock()
@@ -220,7 +220,7 @@ func (r *Region) rejoin(installed func(failover uint64) bool) {
 		}
 		if state := r.group.State(); r.mayRejoin(state, installed) {
 			_, err := r.propose(control.Command{Rejoin: &control.Rejoin{
-				Region: r.cfg.Name, Number: state.Regions[r.cfg.Name].Lease.Number, At: r.cfg.Now().UnixMilli(),
+				Region: r.cfg.Name, Number: state.Regions[r.cfg.Name].Lease.Number, At: r.wall().UnixMilli(),
 			}})
 			if err == nil {
 				r.log.Warn("this region is back: it took out what lies beyond the cutoffs, and has a lease again")

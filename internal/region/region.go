@@ -62,6 +62,8 @@ type Region struct {
 	lease  *lease.Keeper   // nil where there are none to keep
 	tls    *tls.Config
 
+	cuts   sync.Map                                          // of peers to true: links that are cut on request
+	skew   atomic.Int64                                      // nanoseconds that wall is ahead of the machine's clock
 	seen   atomic.Pointer[map[antipode.Region]failover.Seen] // what the leader concludes; nil elsewhere
 	data   atomic.Pointer[data]                              // once the journal has an author; never for a witness that keeps none
 	reason atomic.Pointer[string]                            // why it is not ready
@@ -222,7 +224,7 @@ func (r *Region) openClock() error {
 	if err != nil {
 		return err
 	}
-	r.clock, err = hlc.New(hlc.Config{Wall: r.cfg.Now, Ceiling: ceiling, Persist: r.meta.setCeiling})
+	r.clock, err = hlc.New(hlc.Config{Wall: r.wall, Ceiling: ceiling, Persist: r.meta.setCeiling})
 	if err != nil {
 		return err
 	}
@@ -235,6 +237,18 @@ func (r *Region) openClock() error {
 		}
 	})
 	return nil
+}
+
+// wall reads the region's wall clock: the machine's, or one that a drill set
+// wrong. It is for stamps, signatures and what else says when something was;
+// timeouts and leases go by the machine's clock, as a clock that is set wrong
+// does not change how fast time passes.
+func (r *Region) wall() time.Time {
+	now := r.cfg.Now()
+	if skew := r.skew.Load(); skew != 0 {
+		return now.Add(time.Duration(skew))
+	}
+	return now
 }
 
 // every waits for the time to pass and reports whether the region still lives.
@@ -255,7 +269,7 @@ func (r *Region) openLinks() error {
 	cfg := link.Config{
 		Self: r.cfg.Name, Listen: r.spec.Addresses.Link, Peers: make(map[antipode.Region]string),
 		Emulation: emulation, Tokens: r.tokens, OnJoin: r.onJoin, Now: r.cfg.Now, Logger: r.log,
-		Stamp: func() antipode.Stamp { return antipode.MakeStamp(r.cfg.Now().UnixMilli(), 0) },
+		Stamp: func() antipode.Stamp { return antipode.MakeStamp(r.wall().UnixMilli(), 0) },
 		Observe: func(peer antipode.Region, rtt time.Duration, stamp antipode.Stamp) {
 			if stamp != 0 {
 				r.clock.Observe(peer, stamp.Time(), rtt+time.Millisecond) // stamps are whole milliseconds

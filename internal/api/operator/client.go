@@ -82,6 +82,12 @@ func (c *Client) DelayLink(ctx context.Context, peer antipode.Region, oneWay tim
 	return c.link(ctx, peer, linkRequest{Action: "delay", OneWayUS: oneWay.Microseconds()})
 }
 
+// SkewClock sets how far the region's wall clock is ahead of its machine's; a
+// negative offset sets it behind, 0 right again.
+func (c *Client) SkewClock(ctx context.Context, offset time.Duration) error {
+	return c.call(ctx, http.MethodPost, "/v1/clock", clockRequest{OffsetMS: offset.Milliseconds()}, nil)
+}
+
 func (c *Client) link(ctx context.Context, peer antipode.Region, l linkRequest) error {
 	return c.call(ctx, http.MethodPost, "/v1/links/"+url.PathEscape(string(peer)), l, nil)
 }

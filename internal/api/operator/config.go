@@ -46,12 +46,15 @@ type Placer interface {
 	Move(ctx context.Context, table string, key []string, to antipode.Region) (HomeStatus, error)
 }
 
-// Links shapes this region's side of an emulated link.
+// Links shapes this region's side of an emulated link, and the clock of a region
+// whose links are emulated.
 type Links interface {
 	CutLink(peer antipode.Region, d Direction) error
 	HealLink(peer antipode.Region) error
 	// DelayLink sets how long what is sent to the peer takes.
 	DelayLink(peer antipode.Region, oneWay time.Duration) error
+	// SkewClock sets how far this region's wall clock is ahead of the machine's.
+	SkewClock(offset time.Duration) error
 }
 
 // Keys keeps the access keys of the client API.

@@ -75,6 +75,7 @@ func (s *Server) routes() {
 		"GET /v1/home/{table}":      s.home,
 		"POST /v1/home/{table}":     s.move,
 		"POST /v1/links/{peer}":     s.link,
+		"POST /v1/clock":            s.skewClock,
 		"GET /v1/keys":              s.listKeys,
 		"POST /v1/keys":             s.createKey,
 		"POST /v1/keys/{id}/rotate": s.rotateKey,
@@ -274,6 +275,25 @@ func (s *Server) link(r *http.Request) (any, error) {
 		err = fmt.Errorf("%w: a link can be told to cut, heal or delay, not %q", ErrInvalid, l.Action)
 	}
 	return struct{}{}, err
+}
+
+type clockRequest struct {
+	OffsetMS int64 `json:"offset_ms"`
+}
+
+// maxSkew is more than any clock was ever wrong by without being noticed, and
+// keeps the years of stamps within their bounds.
+const maxSkew = 24 * time.Hour
+
+func (s *Server) skewClock(r *http.Request) (any, error) {
+	var q clockRequest
+	if err := decode(r, &q); err != nil {
+		return nil, err
+	}
+	if q.OffsetMS < -maxSkew.Milliseconds() || q.OffsetMS > maxSkew.Milliseconds() {
+		return nil, fmt.Errorf("%w: a clock is set at most %v ahead or behind", ErrInvalid, maxSkew)
+	}
+	return struct{}{}, s.cfg.Backend.SkewClock(time.Duration(q.OffsetMS) * time.Millisecond)
 }
 
 type keyList struct {

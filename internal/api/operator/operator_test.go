@@ -97,6 +97,11 @@ func (f *fake) CutLink(peer antipode.Region, d Direction) error {
 	return nil
 }
 
+func (f *fake) SkewClock(offset time.Duration) error {
+	f.note("skew %v", offset)
+	return nil
+}
+
 func (f *fake) HealLink(peer antipode.Region) error {
 	return fmt.Errorf("heal %s: links are not emulated: %w", peer, ErrConflict)
 }
@@ -180,12 +185,12 @@ func TestCalls(t *testing.T) {
 	check(t, "list keys", []access.Key{{ID: "AKIA1"}})(c.ListKeys(ctx))
 	check(t, "rotate key", access.Key{ID: "AKIA2", Secret: "s"})(c.RotateKey(ctx, "AKIA1", time.Hour))
 	check(t, "token", "antipode-join-1-mumbai-1h0m0s")(c.CreateJoinToken(ctx, "mumbai", time.Hour))
-	for _, err := range []error{c.CutLink(ctx, "mumbai", Outgoing), c.DelayLink(ctx, "mumbai", 1500*time.Microsecond)} {
+	for _, err := range []error{c.CutLink(ctx, "mumbai", Outgoing), c.DelayLink(ctx, "mumbai", 1500*time.Microsecond), c.SkewClock(ctx, -time.Hour)} {
 		if err != nil {
 			t.Error(err)
 		}
 	}
-	want := []string{`move users ["a/b?&#ü" "2"] to oregon`, "rotate AKIA1 1h0m0s", "cut mumbai out", "delay mumbai 1.5ms"}
+	want := []string{`move users ["a/b?&#ü" "2"] to oregon`, "rotate AKIA1 1h0m0s", "cut mumbai out", "delay mumbai 1.5ms", "skew -1h0m0s"}
 	if diff := cmp.Diff(want, f.asked); diff != "" {
 		t.Errorf("-want +asked\n%s", diff)
 	}
@@ -209,6 +214,7 @@ func TestErrors(t *testing.T) {
 		"not emulated":    {c.HealLink(ctx, "mumbai"), ErrConflict, "not emulated"},
 		"own fault":       {c.RevokeKey(ctx, "AKIA1"), nil, "disk is full"},
 		"delay too long":  {c.DelayLink(ctx, "mumbai", time.Hour), ErrInvalid, "from 0 to 1m0s"},
+		"skew too long":   {c.SkewClock(ctx, 25*time.Hour), ErrInvalid, "at most 24h0m0s"},
 		"wrong direction": {c.CutLink(ctx, "mumbai", "up"), ErrInvalid, "both, out or in"},
 		"wrong action":    {c.link(ctx, "mumbai", linkRequest{Action: "burn"}), ErrInvalid, "cut, heal or delay"},
 		"wrong token":     {stranger.HealLink(ctx, "mumbai"), ErrToken, "operator.token"},
@@ -315,7 +321,7 @@ func FuzzServer(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, path := range []string{"/v1/tokens", "/v1/keys", "/v1/keys/AKIA1/rotate", "/v1/links/mumbai", "/v1/home/users"} {
+	for _, path := range []string{"/v1/tokens", "/v1/keys", "/v1/keys/AKIA1/rotate", "/v1/links/mumbai", "/v1/clock", "/v1/home/users"} {
 		f.Add("POST", path, `{"action":"delay","one_way_us":1}`, true)
 		f.Add("POST", path, `{"region":"x","life_s":9223372036854775807}`, true)
 	}

@@ -82,6 +82,7 @@ type PeerStatus struct {
 	Connected bool            `json:"connected"`
 	RTTMS     float64         `json:"rtt_ms"`              // smoothed; 0 when not known
 	DelayMS   float64         `json:"delay_ms,omitempty"`  // emulated, one way, of what is sent to it
+	Cut       bool            `json:"cut,omitempty"`       // on request, in one or both directions, at this end
 	BehindMS  int64           `json:"behind_ms,omitempty"` // age of the oldest write of this region that the peer has not confirmed
 }
 
@@ -90,6 +91,7 @@ type ClockStatus struct {
 	OffsetMS      float64 `json:"offset_ms"`      // positive when ahead of the peers
 	UncertaintyMS float64 `json:"uncertainty_ms"` // either way
 	Refuses       string  `json:"refuses,omitempty"`
+	SkewMS        int64   `json:"skew_ms,omitempty"` // emulated: what SkewClock set
 }
 
 // StoreStatus is what is on a region's disk.

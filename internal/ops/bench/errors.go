@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"sync"
+
+	"github.com/valyala/fasthttp"
 )
 
 var (
@@ -42,11 +44,11 @@ func kind(err error) string {
 	case errors.As(err, &refused):
 		return refused.Code
 	case errors.Is(err, errConnect):
-		return "connect"
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &network) && network.Timeout():
-		return "timeout"
+		return KindConnect
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, fasthttp.ErrTimeout), errors.As(err, &network) && network.Timeout():
+		return KindTimeout
 	default:
-		return "connection lost"
+		return KindLost
 	}
 }
 
