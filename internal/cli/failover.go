@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/user"
 	"strings"
 	"time"
 
@@ -26,11 +27,13 @@ func (a *app) recordFlags(cmd *cobra.Command, to *record) {
 
 // who returns the name for the record.
 func (a *app) who(r record) (string, error) {
-	by := cmp.Or(r.by, a.getenv("USER"), a.getenv("LOGNAME"))
-	if by == "" {
-		return "", usagef("$USER is not set; say with --by who asks, it is kept on record")
+	if by := cmp.Or(r.by, a.getenv("USER"), a.getenv("LOGNAME")); by != "" {
+		return by, nil
 	}
-	return by, nil
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username, nil // where the environment was cleared, as in a job
+	}
+	return "", usagef("$USER is not set; say with --by who asks, it is kept on record")
 }
 
 func (a *app) switchCommand() *cobra.Command {

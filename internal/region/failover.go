@@ -62,6 +62,7 @@ func (r *Region) openFailover() error {
 		}
 	}
 	r.wg.Go(r.decide)
+	r.wg.Go(r.chronicle)
 	return nil
 }
 
@@ -150,7 +151,7 @@ func (r *Region) decide() {
 		steps, seen := machine.Decide(v)
 		r.seen.Store(&seen)
 		for _, s := range steps {
-			r.log.Warn("failover", "why", s.Why)
+			r.log.Info("propose a failover", "why", s.Why)
 			ctx, cancel := context.WithTimeout(r.ctx, stepTimeout)
 			_, err := r.group.Propose(ctx, s.Command)
 			cancel()
@@ -223,7 +224,6 @@ func (r *Region) rejoin(installed func(failover uint64) bool) {
 				Region: r.cfg.Name, Number: state.Regions[r.cfg.Name].Lease.Number, At: r.wall().UnixMilli(),
 			}})
 			if err == nil {
-				r.log.Warn("this region is back: it took out what lies beyond the cutoffs, and has a lease again")
 				continue
 			}
 			r.log.Info("rejoin", "error", err)
