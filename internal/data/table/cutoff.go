@@ -207,7 +207,11 @@ func (c *change) takeOutItem(void []*journal.Entry) error {
 		if e == nil {
 			continue
 		}
-		home, _ := roleOf(t, e)
+		first := e // whose role answers for what stands before it
+		for byDot[first.Replaced] != nil {
+			first = byDot[first.Replaced]
+		}
+		home, _ := roleOf(t, first)
 		v.Home = home
 		was, err := c.before(byDot, e)
 		if err != nil {
