@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -196,7 +198,7 @@ func retryUntil(ts *testscript.TestScript, _ bool, args []string) {
 		cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"), "HOME="+ts.Getenv("HOME"))
 		err := cmd.Run()
 		if err == nil || !want.MatchString(said.String()) {
-			return fmt.Errorf("%v: it says %q", err, said)
+			return fmt.Errorf("it ended with %w and says %q", cmp.Or(err, errors.New("success")), said)
 		}
 		return nil
 	})

@@ -132,7 +132,7 @@ func TestLeaderFrozen(t *testing.T) {
 			}
 		}
 		var longest time.Duration
-		for range 8 {
+		for range 4 {
 			w.eventually(20*time.Second, "the witness leads", leads("frankfurt"))
 			time.Sleep(time.Second)
 			w.isolate("frankfurt")

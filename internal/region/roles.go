@@ -95,7 +95,7 @@ func (r *Region) Switch(ctx context.Context, q operator.SwitchRequest) (operator
 		return out, err
 	}
 	if len(c.Roles) > 0 {
-		if err := r.checkHeir(ctx, s, c); err != nil {
+		if err := r.checkHeir(r.ask(ctx), s, c); err != nil {
 			return out, err
 		}
 		if _, err := r.group.Propose(ctx, control.Command{Switch: c}); err != nil {
@@ -154,8 +154,7 @@ func (r *Region) planSwitch(s *control.State, q operator.SwitchRequest, out *ope
 
 // checkHeir refuses a switch that would stall: to a region that is not well or
 // is behind, or from one that can't hand over.
-func (r *Region) checkHeir(ctx context.Context, s *control.State, c *control.Switch) error {
-	v := r.ask(ctx)
+func (r *Region) checkHeir(v failover.View, s *control.State, c *control.Switch) error {
 	if s.Fenced(c.To) {
 		return fmt.Errorf("%w: %s is detached: it was replaced and has not come back yet; see `antipode status`", operator.ErrConflict, c.To)
 	}
@@ -175,7 +174,9 @@ func (r *Region) checkHeir(ctx context.Context, s *control.State, c *control.Swi
 			return fmt.Errorf("%w: %s, which holds a role of %s, is detached and can't hand over; `antipode failover %s` gives its roles away", operator.ErrConflict, holder, t.Name, holder)
 		case !slices.Contains(heir.Reaches, holder):
 			return fmt.Errorf("%w: %s and %s, which holds a role of %s, can't reach each other, so nothing can be handed over; if %s is lost, see `antipode failover`", operator.ErrUnavailable, c.To, holder, t.Name, holder)
-		case !known || lag > failover.HealthyLag:
+		case !known:
+			return fmt.Errorf("%w: %s has not heard of the journal of %s yet, and can't tell how far it is behind; try again in a moment", operator.ErrUnavailable, c.To, holder)
+		case lag > failover.HealthyLag:
 			return fmt.Errorf("%w: %s is behind %s by %v: writes would stand still for as long; wait until it has caught up (below %v)", operator.ErrConflict, c.To, holder, lag.Round(time.Second), failover.HealthyLag)
 		}
 	}
@@ -283,6 +284,7 @@ func (r *Region) tryFailover(ctx context.Context, v failover.View, q operator.Fa
 		if v.Lapsed(q.Region) {
 			return false, fmt.Errorf("%w: %s; a majority has to lose sight of it before others may take its place (stop its process, if it is broken)", operator.ErrConflict, c.Why)
 		}
+	case failover.Waiting, failover.Lost, failover.Detached:
 	}
 	if !lapsed {
 		return false, nil
@@ -469,8 +471,7 @@ func (r *Region) DecideStranded(ctx context.Context, q operator.DecideRequest) (
 }
 
 func explainDecision(err error) string {
-	var refused *table.Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*table.Error](err); ok {
 		return refused.Message
 	}
 	return err.Error()

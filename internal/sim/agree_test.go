@@ -60,6 +60,7 @@ func newPairing(t *testing.T, seed uint64) *pairing {
 	}
 	apply(control.Command{CreateTable: &control.Table{Name: "carts", Writes: antipode.WriteLocal, Rule: antipode.RuleLastWriter, Replicas: all}})
 	p.s.catalog = []*control.State{state}
+	p.s.everybodyKnows()
 	p.table = state.Tables["carts"]
 	p.s.tables[p.table.ID] = p.table
 	for _, r := range p.s.order {

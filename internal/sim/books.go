@@ -6,8 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/engine"
 	"github.com/antipode-io/antipode/internal/replica/journal"
 )
@@ -29,6 +31,18 @@ type write struct {
 	acked bool       // somebody was told that it is safe
 	left  bool       // it was sent to another region
 	safe  bool       // another region had it on its disk when its author lost its own
+
+	ruled  bool // it was written under a role
+	role   control.RoleID
+	tenure control.Tenure
+	at     time.Duration // when it was written
+	made   int64         // likewise, in the order of what observers see
+	took   time.Duration // when its client was answered
+}
+
+// item reports whether the write is about an item.
+func (w *write) item() bool {
+	return w.kind == journal.KindWrite || w.kind == journal.KindHandoff || w.kind == journal.KindAccept
 }
 
 func (w *write) sees(d antipode.Dot) bool { return w.dot == d || w.saw.Includes(d) }
@@ -45,37 +59,52 @@ type books struct {
 	at       map[antipode.Dot]uint64 // which batch of this run brought it; 0: it was there
 	reported map[antipode.Shard]antipode.Frontier
 	siblings map[cell][]*write
+	bounds   map[bound]bool // cutoffs that are in force here
+	out      map[cell]bool  // items that were taken out, and are not known again yet
+	stirred  map[cell]int64 // when an item was last taken out, or known again
+	final    bool           // all cutoffs are in force
 }
 
 func newBooks() *books {
 	return &books{
 		applied: map[antipode.Shard]antipode.Frontier{}, at: map[antipode.Dot]uint64{},
 		reported: map[antipode.Shard]antipode.Frontier{}, siblings: map[cell][]*write{},
+		bounds: map[bound]bool{}, out: map[cell]bool{}, stirred: map[cell]int64{},
 	}
 }
 
 func (b *books) includes(d antipode.Dot) bool { return b.applied[d.Shard].Includes(d) }
 
 // add notes that the write was applied: it replaces what it had seen.
-func (b *books) add(w *write, batch uint64) (siblings int) {
+func (s *simulation) add(b *books, w *write, batch uint64) (siblings int) {
 	b.applied[w.dot.Shard] = b.applied[w.dot.Shard].With(w.dot.Origin, w.dot.Seq)
 	b.at[w.dot] = batch
+	if !w.item() || !s.countsAt(b, w) {
+		return 0
+	}
 	at := cell{w.table, w.key}
 	kept := slices.DeleteFunc(slices.Clone(b.siblings[at]), func(s *write) bool { return w.sees(s.dot) })
 	b.siblings[at] = append(kept, w)
+	s.shards[at] = w.dot.Shard
 	return len(kept) + 1
 }
 
 // visible picks what readers of an item see: nil for nothing.
 func (s *simulation) visible(b *books, at cell) *write {
+	best := s.best(b, at)
+	if best == nil || best.del {
+		return nil
+	}
+	return best
+}
+
+// best is visible, or the removal that left nothing.
+func (s *simulation) best(b *books, at cell) *write {
 	var best *write
 	for _, w := range b.siblings[at] {
 		if best == nil || s.beats(w, best) {
 			best = w
 		}
-	}
-	if best == nil || best.del {
-		return nil
 	}
 	return best
 }
@@ -107,12 +136,18 @@ const (
 	rowEntry     = 'j'
 	rowFloor     = 'f'
 	rowCopy      = 'y'
+	rowTenure    = 'e'
+	rowPending   = 'p'
+	rowStranded  = 'x'
 )
 
 // observe sees a batch applied by a region. It is called by whoever applies it.
 func (s *simulation) observe(c *core, batch uint64, changes []change) {
 	var names journal.Origins
 	for _, ch := range changes {
+		if s.group != nil && s.aboutRoles(c, ch) {
+			continue
+		}
 		switch {
 		case ch.key[0] == rowCopy:
 			s.copies(c, antipode.Shard(binary.BigEndian.Uint64(ch.key[1:])), ch.value != nil)
@@ -144,8 +179,12 @@ func (s *simulation) wrote(c *core, batch uint64, e *journal.Entry) {
 	w := &write{
 		dot: e.Dot, table: e.Mutation.Table, key: string(e.Mutation.Key), kind: e.Kind, del: e.Mutation.Delete,
 		body: string(e.Mutation.Body), stamp: e.Stamp, home: e.Mutation.Home,
-		saw: b.applied[e.Dot.Shard].Clone(), raw: string(e.Raw()),
+		saw: b.applied[e.Dot.Shard].Clone(), raw: string(e.Raw()), at: s.now(), made: s.tick(),
 	}
+	w.role, w.ruled = s.roleOf(e)
+	w.tenure = control.Tenure{Epoch: e.Epoch, Holder: e.Dot.Origin.Region}
+	w.ruled = w.ruled && s.group != nil
+	s.rules(c, w)
 	if was := s.writes[w.dot]; was != nil {
 		s.suspect("%s used %s again, after %q now %q", c.site.name, w.dot, was.body, w.body)
 	}
@@ -157,9 +196,12 @@ func (s *simulation) wrote(c *core, batch uint64, e *journal.Entry) {
 	}
 	switch e.Kind {
 	case journal.KindWrite:
-		w.op = c.deciding
-		if w.op != nil {
+		if w.op = s.askedFor(c.deciding, w); w.op != nil {
 			w.op.wrote = append(w.op.wrote, w.dot)
+		}
+		c.deciding = nil
+		if s.group != nil {
+			s.withinBound(c, w)
 		}
 	case journal.KindHandoff, journal.KindAccept:
 		if was := s.visible(b, cell{w.table, w.key}); was != nil {
@@ -167,9 +209,10 @@ func (s *simulation) wrote(c *core, batch uint64, e *journal.Entry) {
 		}
 		s.count(map[journal.Kind]string{journal.KindHandoff: statHandoffs, journal.KindAccept: statAccepts}[e.Kind])
 	case journal.KindEpoch, journal.KindRelease: // of roles, not of items
+		s.count(statEpochs)
 	}
 	s.writes[w.dot] = w
-	b.add(w, batch)
+	s.add(b, w, batch)
 	s.note("%s wrote %s %s %q", c.site.name, w.dot, w.kind, w.body)
 }
 
@@ -189,7 +232,7 @@ func (s *simulation) brought(c *core, batch uint64, e *journal.Entry) {
 	case !b.applied[e.Dot.Shard].Covers(w.saw):
 		s.suspect("%s applied %s, which had seen %v, at %v", c.site.name, e.Dot, w.saw, b.applied[e.Dot.Shard])
 	}
-	if b.add(w, batch) > 1 {
+	if s.add(b, w, batch) > 1 {
 		s.count(statSiblings)
 	}
 	s.note("%s applied %s", c.site.name, e.Dot)
@@ -223,6 +266,7 @@ func (s *simulation) recovered(c *core) {
 			s.fail("%s came back with %v in %s, it had %v", c.site.name, f, id, was[id])
 		}
 	}
+	s.rereadRoles(c)
 	s.rebuild(b, has)
 }
 
@@ -241,6 +285,7 @@ func (s *simulation) lost(c *core, d antipode.Dot) {
 		s.fail("%s lost %s in a crash, which it had sent to others", c.site.name, d)
 	}
 	delete(s.writes, d)
+	s.unsaid(w)
 	if w.op != nil {
 		w.op.wrote = slices.DeleteFunc(w.op.wrote, func(o antipode.Dot) bool { return o == d })
 	}
@@ -259,14 +304,16 @@ func (s *simulation) rebuild(b *books, has map[antipode.Shard]antipode.Frontier)
 	slices.SortFunc(there, func(x, y *write) int { return compareDots(x.dot, y.dot) })
 	byCell := map[cell][]*write{}
 	for _, w := range there {
+		b.at[w.dot] = 0
+		if !w.item() || !s.countsAt(b, w) {
+			continue
+		}
 		at := cell{w.table, w.key}
 		byCell[at] = append(byCell[at], w)
-		b.at[w.dot] = 0
+		s.shards[at] = w.dot.Shard
 	}
 	for at, all := range byCell {
-		b.siblings[at] = slices.DeleteFunc(slices.Clone(all), func(w *write) bool {
-			return slices.ContainsFunc(all, func(x *write) bool { return x != w && x.sees(w.dot) })
-		})
+		b.siblings[at] = unseen(all)
 	}
 	for id, f := range has {
 		b.applied[id] = f.Clone()

@@ -37,7 +37,7 @@ func (s *simulation) unequal() string {
 			return fmt.Sprintf("%s lost its disk and has not everything back", r.name)
 		case c.ship.Waiting() > 0:
 			return fmt.Sprintf("%d bytes of entries wait in %s", c.ship.Waiting(), r.name)
-		case !c.store.durable(c.store.applied):
+		case !c.store.durable(c.store.wanted()):
 			return fmt.Sprintf("%s waits for its disk", r.name)
 		}
 		for _, id := range sortedKeys(all) {
@@ -96,7 +96,7 @@ func (s *simulation) unfinished(r *site) (why string) {
 
 // unpurged looks for rows of a deleted table, but for journal entries.
 func (s *simulation) unpurged(r *site) (why string) {
-	state := r.state(s)
+	state := r.state()
 	err := eachRow(r.core.store, nil, nil, func(key, _ []byte) error {
 		if !slices.Contains([]byte{rowItem, rowHistory, rowCollision, rowGrant}, key[0]) || len(key) < 5 {
 			return nil
@@ -116,7 +116,7 @@ func (s *simulation) unpurged(r *site) (why string) {
 
 // kept lists the tables that the region keeps, in order.
 func (s *simulation) kept(r *site) (out []*control.Table) {
-	state := r.state(s)
+	state := r.state()
 	for _, name := range sortedKeys(state.Tables) {
 		if t := state.Tables[name]; t.HasReplica(r.name) {
 			out = append(out, t)
@@ -148,6 +148,7 @@ func (s *simulation) items(r *site, t *control.Table) map[cell][]collision.Versi
 func (s *simulation) checkFinal() {
 	s.buryLost()
 	should := newBooks()
+	should.final = true
 	s.rebuild(should, s.everything())
 	for _, r := range s.order {
 		for _, t := range s.kept(r) {
@@ -156,6 +157,7 @@ func (s *simulation) checkFinal() {
 		}
 		s.checkResidence(r)
 	}
+	s.checkVoid()
 	last := s.catalog[len(s.catalog)-1]
 	for _, name := range sortedKeys(last.Tables) {
 		s.checkRecords(last.Tables[name])
@@ -264,7 +266,7 @@ func pairOf(a, b antipode.Dot) pair {
 func (s *simulation) concurrent(t *control.Table) map[pair]bool {
 	byKey := map[string][]*write{}
 	for _, w := range s.writes {
-		if w.table == t.ID {
+		if w.table == t.ID && w.item() && s.counts(w) {
 			byKey[w.key] = append(byKey[w.key], w)
 		}
 	}

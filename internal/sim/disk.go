@@ -159,10 +159,14 @@ type change struct {
 type batch struct {
 	engine.Batch
 	changes []change
+	bugs    bugs
 }
 
 // Set implements engine.Batch.
 func (b *batch) Set(key, value []byte) {
+	if !b.bugs.stores(key) {
+		return
+	}
 	b.Batch.Set(key, value)
 	b.changes = append(b.changes, change{bytes.Clone(key), append([]byte{}, value...)})
 }
@@ -174,7 +178,9 @@ func (b *batch) Delete(key []byte) {
 }
 
 // NewBatch implements engine.Store.
-func (st *store) NewBatch() engine.Batch { return &batch{Batch: st.Store.NewBatch()} }
+func (st *store) NewBatch() engine.Batch {
+	return &batch{Batch: st.Store.NewBatch(), bugs: st.c.s.bugs}
+}
 
 // Apply implements engine.Store.
 func (st *store) Apply(b engine.Batch) (engine.Commit, error) {
@@ -227,6 +233,13 @@ func (st *store) durable(n uint64) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return n <= st.synced
+}
+
+// wanted returns which batch is the last that is to be made durable.
+func (st *store) wanted() uint64 {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.asked
 }
 
 // sync makes batches durable, up to the last that is to be, and returns who

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -16,8 +17,9 @@ const statTimeouts = "histories not judged"
 
 // asked and answered are an operation on one item for the linearizability checker.
 type asked struct {
-	verb verb
-	id   int
+	verb  verb
+	id    int
+	value string // of verbRestore
 }
 
 type answered struct {
@@ -57,6 +59,8 @@ func step(was string, in asked, out answered) (bool, any) {
 		return true, was + "," + id
 	case verbDelete:
 		return true, none
+	case verbRestore:
+		return true, in.value
 	case verbCreate:
 		if was == none {
 			return out.out != refused, id
@@ -74,26 +78,38 @@ func (s *simulation) checkHistory() {
 	add := func(o *operation, key string, ret int64, out answered) {
 		at := cell{o.table.ID, key}
 		histories[at] = append(histories[at], porcupine.Operation{
-			ClientId: o.id, Input: asked{o.verb, o.id}, Call: o.call, Output: out, Return: ret,
+			ClientId: o.id, Input: asked{verb: o.verb, id: o.id}, Call: o.call, Output: out, Return: ret,
 		})
 	}
 	for _, o := range s.ops {
-		if len(o.wrote) > 1 {
-			s.failAfter("%v was written %d times: %v", o, len(o.wrote), o.wrote)
+		if n := s.counting(o); len(n) > 1 {
+			s.failAfter("%v was written %d times: %v", o, len(n), n)
 		}
 		if o.table.Writes == antipode.WriteLocal {
 			continue
 		}
 		switch {
+		case s.isVoid(o):
+			// It is listed as stranded, or tells of what is: checkAnswers looks at it.
 		case o.verb.writes() && (o.out == done || o.out == refused):
 			add(o, o.key, o.ret, answered{o.out, o.old})
 		case o.verb.writes() && o.out == unknown && len(o.wrote) > 0:
 			add(o, o.key, math.MaxInt64, answered{out: unknown})
 		case (o.verb == verbRead || o.verb == verbScan) && o.out == done:
 			for _, key := range sortedKeys(o.got) {
+				if w := s.leansOn(o, key, o.got[key]); w != nil && !s.counts(w) || o.got[key] == none && s.nothing(o, key) != nil {
+					continue
+				}
 				add(o, key, o.ret, answered{done, o.got[key]})
 			}
 		}
+	}
+	for _, r := range s.restores {
+		key, _ := strings.CutSuffix(r.key, encodeKey(""))
+		at := cell{r.table, key}
+		histories[at] = append(histories[at], porcupine.Operation{
+			Input: asked{verb: verbRestore, value: r.value}, Call: r.call, Output: answered{out: unknown}, Return: math.MaxInt64,
+		})
 	}
 	for at, history := range histories {
 		if s.spoilt[cell{at.table, encodeKey(at.key)}] {
@@ -107,6 +123,15 @@ func (s *simulation) checkHistory() {
 			s.failAfter("%s/%s is not linearizable:\n%s", s.tables[at.table].Name, at.key, describe(history))
 		}
 	}
+}
+
+// isVoid reports whether what an operation wrote, or was told of, does not count.
+func (s *simulation) isVoid(o *operation) bool {
+	if o.verb.writes() && len(o.wrote) > 0 {
+		return len(s.counting(o)) == 0
+	}
+	w := s.toldOf(o)
+	return o.verb.writes() && w != nil && !s.counts(w)
 }
 
 // failAfter is fail once the bubble is over.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,10 +16,10 @@ const grantsExpire = 5 * time.Second
 
 // lose takes a region's disk away, with all that is on it. It comes back as a
 // new author, and is given what the others hold.
-func (s *simulation) lose(r *site) {
+func (s *simulation) lose(r *site) string {
 	down := slices.ContainsFunc(s.order, func(o *site) bool { return o.core == nil || o.filling })
 	if !s.cfg.LoseDisk || s.stats[statLosses] > 0 || down {
-		return
+		return ""
 	}
 	for d, w := range s.writes {
 		if d.Origin != r.origin() {
@@ -33,11 +34,11 @@ func (s *simulation) lose(r *site) {
 	s.ended[r.origin()] = true
 	s.count(statLosses)
 	s.crash(r)
-	s.note("lose %s", r.name)
 	r.mem, r.books, r.ceiling = vfs.NewCrashableMem(), newBooks(), 0
 	r.incarnation++
 	r.filling = true
 	s.after(s.between(10*time.Millisecond, 3*time.Second), func() { s.restart(r) })
+	return fmt.Sprintf("%s loses its disk", r.name)
 }
 
 // held reports whether some region has the write.

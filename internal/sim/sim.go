@@ -36,6 +36,14 @@ type Config struct {
 	Faults *Faults
 	// LoseDisk has one region, once, lose its disk with all that is on it.
 	LoseDisk bool
+	// Group has a simulated control group, with leases, failovers and switches.
+	Group bool
+	// Alone is two regions without a witness: their tables are pinned, and a person
+	// forces failovers. It goes with Group.
+	Alone bool
+	// Without names incidents that are left out, and Skip operations, by the order
+	// in which clients drew them: see Shrink.
+	Without, Skip []int
 	// Bug plants a bug; none by default.
 	Bug Bug
 	// OutcomesOnly leaves out the checks that look inside while it runs, so that
@@ -48,6 +56,13 @@ type Config struct {
 // Faults say how often what goes wrong, per virtual second, and how bad it is.
 type Faults struct {
 	Crashes    float64       // regions that crash and start again
+	Isolations float64       // regions that are cut off from all others, for long
+	Losses     float64       // regions that crash and stay away for long
+	PairCuts   float64       // two regions that are cut off from each other, for long
+	Freezes    float64       // regions that are stopped, and go on
+	Switches   float64       // operators who move a table's roles
+	Hours      float64       // wall clocks that are an hour off for a while
+	Forced     float64       // persons who force a failover
 	Cuts       float64       // links that are cut, in one direction or both
 	Resets     float64       // connections that break
 	Stalls     float64       // disks that take their time
@@ -58,7 +73,7 @@ type Faults struct {
 	Skew       time.Duration // bound of each wall clock's error
 }
 
-func drawFaults(rng *rand.Rand) *Faults {
+func drawFaults(rng *rand.Rand, group bool) *Faults {
 	f := &Faults{
 		Delay:  time.Duration(1+rng.IntN(150)) * time.Millisecond,
 		Jitter: time.Duration(1+rng.IntN(60)) * time.Millisecond,
@@ -73,6 +88,12 @@ func drawFaults(rng *rand.Rand) *Faults {
 	}
 	f.Crashes, f.Cuts, f.Resets = rate(0.8), rate(1.5), rate(1.5)
 	f.Stalls, f.ClockJumps = rate(0.5), rate(0.5)
+	if group {
+		f.Crashes, f.Cuts = f.Crashes/4, f.Cuts/3
+		f.Delay, f.Jitter = f.Delay*2/3, f.Jitter*2/3
+		f.Isolations, f.Losses, f.PairCuts = rate(0.15), rate(0.15), rate(0.15)
+		f.Freezes, f.Switches, f.Hours = rate(0.25), rate(0.3), rate(0.1)
+	}
 	return f
 }
 
@@ -86,6 +107,8 @@ type Result struct {
 	Virtual time.Duration
 	// Violations are what the checkers found, the first ones first.
 	Violations []string
+	// Incidents are what went wrong, in order.
+	Incidents []Incident
 	// Stats count what happened, by name; see Sometimes.
 	Stats map[string]int
 }
@@ -128,6 +151,24 @@ const (
 	statDeletedTables = "entries of deleted tables"
 	statLosses        = "disks lost"
 	statCopies        = "shards copied"
+	statFreezes       = "freezes"
+	statIsolations    = "regions isolated"
+	statHours         = "clocks an hour off"
+	statSwitches      = "switches asked for"
+	statSilences      = "proposals never answered"
+	statLate          = "proposals answered late"
+	statFences        = "leases ended"
+	statFailovers     = "failovers"
+	statCutoffs       = "cutoffs fixed"
+	statAbandoned     = "failovers overtaken by another"
+	statTakeovers     = "roles switched"
+	statReturns       = "regions back"
+	statEpochs        = "epoch and release entries"
+	statTakenOut      = "items taken out or put back"
+	statStranded      = "stranded rows"
+	statVoid          = "writes that do not count"
+	statVoidAcked     = "acknowledged writes that do not count"
+	statRestored      = "writes restored by a successor"
 )
 
 // Run simulates, heals, and checks. It must not run in parallel with others.
@@ -147,9 +188,10 @@ func Run(t *testing.T, cfg Config) Result {
 	})
 	s.buryLost()
 	s.checkHistory()
+	s.checkAnswers()
 	return Result{
 		Seed: cfg.Seed, Trace: s.trace.Sum64(), Events: s.events, Virtual: s.virtual,
-		Violations: slices.Clone(s.violations), Stats: s.stats,
+		Violations: slices.Clone(s.violations), Incidents: s.incidents, Stats: s.stats,
 	}
 }
 

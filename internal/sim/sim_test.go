@@ -112,6 +112,53 @@ func TestLostDisk(t *testing.T) {
 	}
 }
 
+// soakConfig takes turns: with a control group three times out of four.
+func soakConfig(seed uint64) Config {
+	switch seed % 8 {
+	case 0:
+		return Config{Seed: seed, Regions: regionsOf(seed / 8), Steps: stepsOf(seed)}
+	case 1:
+		return Config{Seed: seed, Regions: regionsOf(seed / 8), Steps: stepsOf(seed), LoseDisk: true}
+	case 2:
+		return aloneConfig(seed)
+	default:
+		return failoverConfig(seed)
+	}
+}
+
+// reportShrunk is report, with as little as still fails: ANTIPODE_SHRINK is how
+// long to look for it.
+func reportShrunk(t *testing.T, cfg Config, res Result) {
+	t.Helper()
+	if len(res.Violations) == 0 {
+		return
+	}
+	limit := time.Minute
+	if text := os.Getenv("ANTIPODE_SHRINK"); text != "" {
+		var err error
+		if limit, err = time.ParseDuration(text); err != nil {
+			t.Fatalf("ANTIPODE_SHRINK=%q: want a duration, as in 1m", text)
+		}
+	}
+	t.Errorf("as it was: %s", res.Describe(cfg))
+	small, less := Shrink(t, cfg, res, limit)
+	t.Errorf("as little as still fails: %s", less.Describe(small))
+	t.Fatalf("run it again, with its trace: ANTIPODE_SEED=%d go test ./internal/sim -run '^TestSoakSeed$' -v", res.Seed)
+}
+
+// TestSoakSeed runs the seed of a soak that ANTIPODE_SEED names, with its trace.
+func TestSoakSeed(t *testing.T) {
+	if os.Getenv("ANTIPODE_SEED") == "" {
+		t.Skip("ANTIPODE_SEED names a seed that a soak has found")
+	}
+	cfg := soakConfig(number(t, "ANTIPODE_SEED", 0))
+	trace := cfg
+	if testing.Verbose() {
+		trace.Log = os.Stdout
+	}
+	reportShrunk(t, cfg, Run(t, trace))
+}
+
 // TestSoak runs new seeds for as long as ANTIPODE_SOAK says. ANTIPODE_FIRST names
 // the first.
 func TestSoak(t *testing.T) {
@@ -123,8 +170,9 @@ func TestSoak(t *testing.T) {
 	total := map[string]int{}
 	seed := first
 	for began := time.Now(); time.Since(began) < limit; seed++ {
-		res := Run(t, Config{Seed: seed, Regions: regionsOf(seed), Steps: stepsOf(seed)})
-		report(t, res)
+		cfg := soakConfig(seed)
+		res := Run(t, cfg)
+		reportShrunk(t, cfg, res)
 		for name, n := range res.Stats {
 			total[name] += n
 		}

@@ -30,19 +30,30 @@ type simulation struct {
 	live        []*connection
 	connections int
 
-	hotKeys    int          // of each table
-	habits     map[verb]int // how often clients do what
-	habitSum   int
-	favourite  int // percent of the operations go to one table
-	ops        []*operation
-	pending    int // operations without an answer
-	writes     map[antipode.Dot]*write
-	ended      map[antipode.Origin]bool // authors that lost their disks
-	spoilt     map[cell]bool            // items of which writes went with a disk
-	healing    bool
-	virtual    time.Duration
-	violations []string
-	stats      map[string]int
+	hotKeys     int          // of each table
+	habits      map[verb]int // how often clients do what
+	habitSum    int
+	favourite   int // percent of the operations go to one table
+	ops         []*operation
+	drawn       int // operations that clients drew
+	pending     int // operations without an answer
+	writes      map[antipode.Dot]*write
+	ended       map[antipode.Origin]bool // authors that lost their disks
+	spoilt      map[cell]bool            // items of which writes went with a disk
+	group       *group                   // nil: the catalog changes by itself, and nothing fails over
+	changes     []control.Command        // of the catalog, while it runs
+	incidents   []Incident
+	reigns      map[control.RoleID][]reign
+	restores    []restore
+	unprotected map[antipode.Dot]bool // on record as answered without the copies promised
+	holders     map[tenureKey]antipode.Region
+	fencings    map[antipode.Region]int64
+	shards      map[cell]antipode.Shard
+	healing     bool
+	lively      bool
+	virtual     time.Duration
+	violations  []string
+	stats       map[string]int
 }
 
 func (s *simulation) count(name string) { s.stats[name]++ }
@@ -52,13 +63,17 @@ func newSimulation(ctx context.Context, cfg Config) *simulation {
 		kernel: newKernel(cfg.Seed, cfg.Log), ctx: ctx, cfg: cfg, faults: cfg.Faults,
 		sites: map[antipode.Region]*site{}, tables: map[antipode.TableID]*control.Table{}, cut: map[way]int{},
 		dialled: map[dialling]*connection{}, writes: map[antipode.Dot]*write{}, ended: map[antipode.Origin]bool{}, spoilt: map[cell]bool{}, stats: map[string]int{},
+		reigns: map[control.RoleID][]reign{}, holders: map[tenureKey]antipode.Region{}, fencings: map[antipode.Region]int64{}, shards: map[cell]antipode.Shard{}, unprotected: map[antipode.Dot]bool{},
 	}
 	s.bugs = bugs{s: s}
 	if s.faults == nil {
-		s.faults = drawFaults(s.rng)
+		s.faults = drawFaults(s.rng, cfg.Group)
 	}
 	s.drawHabits()
 	s.think = thinking(s.rng.IntN(2) == 0)
+	if cfg.Group {
+		s.think = 3*s.think + 400*time.Millisecond // what is to be survived takes seconds
+	}
 	var err error
 	if s.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1)); err != nil {
 		s.fail("%v", err)
@@ -76,12 +91,22 @@ func newSimulation(ctx context.Context, cfg Config) *simulation {
 		s.sites[r.name] = r
 		s.order = append(s.order, r)
 	}
+	if cfg.Group {
+		for _, r := range s.order {
+			r.tuning.retention += 15 * time.Second
+		}
+		s.newGroup()
+	}
 	return s
 }
 
 // run is the whole story.
 func (s *simulation) run() {
 	s.newCatalog()
+	if s.group != nil {
+		s.govern()
+		s.lead()
+	}
 	for _, r := range s.order {
 		s.boot(r)
 		s.sweepLater(r)
@@ -105,7 +130,7 @@ func (s *simulation) run() {
 			s.client(r)
 		}
 	}
-	s.trouble()
+	s.trouble(0)
 	s.spreadCatalog()
 	// As long as clients have something to do: until the last answer.
 	for limit := 10 * time.Minute; !s.quiet() && s.now() < limit && len(s.violations) == 0; {
@@ -122,7 +147,7 @@ func (s *simulation) run() {
 
 // quiet reports whether clients have done all that they were to do.
 func (s *simulation) quiet() bool {
-	return len(s.ops) >= s.cfg.Steps && s.pending == 0
+	return s.drawn >= s.cfg.Steps && s.pending == 0
 }
 
 // compareClocks lets a region observe another's clock now and then.
@@ -138,6 +163,12 @@ func (s *simulation) compareClocks(a, b *site) {
 
 // spreadCatalog lets changes of the catalog reach regions, each in its time.
 func (s *simulation) spreadCatalog() {
+	if s.group != nil {
+		for _, cmd := range s.changes {
+			s.ask(cmd)
+		}
+		return
+	}
 	for n := 1; n < len(s.catalog); n++ {
 		from := s.between(0, 2*time.Second) + time.Duration(n)*time.Second
 		for _, r := range s.order {
@@ -151,7 +182,7 @@ func (s *simulation) learn(r *site, n int) {
 	if r.catalog >= n {
 		return
 	}
-	r.catalog = n
+	r.learn(n, s.catalog[n])
 	s.note("catalog %s %d", r.name, n)
 	c := r.core
 	if c == nil {
@@ -166,69 +197,9 @@ func (s *simulation) learn(r *site, n int) {
 			_ = k.Wait() // fails in a crash only
 		}
 	})
-}
-
-// trouble makes things go wrong, for as long as clients are at work.
-func (s *simulation) trouble() {
-	const every = 100 * time.Millisecond
-	s.after(every, func() {
-		if s.healing {
-			return
-		}
-		happens := func(rate float64) bool { return s.rng.Float64() < rate*every.Seconds() }
-		r := s.order[s.rng.IntN(len(s.order))]
-		if happens(s.faults.Crashes) && r.core != nil {
-			s.crash(r)
-			s.after(s.between(10*time.Millisecond, 3*time.Second), func() { s.restart(r) })
-		}
-		if s.cfg.LoseDisk && happens(0.3) {
-			s.lose(r)
-		}
-		if happens(s.faults.Cuts) {
-			s.cutLink()
-		}
-		if happens(s.faults.Resets) && len(s.live) > 0 {
-			n := s.live[s.rng.IntN(len(s.live))]
-			s.note("reset %v", n)
-			s.count(statResets)
-			s.breakSoon(n)
-		}
-		if happens(s.faults.Stalls) {
-			r.slow = 1 + s.rng.IntN(30)
-			s.note("disk %s %d", r.name, r.slow)
-		}
-		if happens(s.faults.ClockJumps) {
-			r.skew = s.between(-s.faults.Skew, s.faults.Skew)
-			if s.rng.IntN(2) == 0 {
-				r.skew = r.skew.Abs() + time.Duration(1+s.rng.IntN(4))*time.Second
-			}
-			s.note("clock %s %v", r.name, r.skew)
-		}
-		s.trouble()
-	})
-}
-
-func (s *simulation) cutLink() {
-	a := s.order[s.rng.IntN(len(s.order))]
-	b := s.order[s.rng.IntN(len(s.order))]
-	if a == b {
-		return
+	if s.group != nil {
+		s.kickRoles(c)
 	}
-	ways := []way{{a.name, b.name}}
-	if s.rng.IntN(2) == 0 {
-		ways = append(ways, ways[0].back())
-	}
-	s.count(statLinkCuts)
-	s.note("cut %v", ways)
-	for _, w := range ways {
-		s.cut[w]++
-	}
-	s.after(s.between(50*time.Millisecond, 7*time.Second), func() {
-		s.note("mend %v", ways)
-		for _, w := range ways {
-			s.cut[w] = max(0, s.cut[w]-1)
-		}
-	})
 }
 
 // heal ends all trouble and waits until everything has arrived everywhere.
@@ -238,19 +209,35 @@ func (s *simulation) heal() {
 	for w := range s.cut {
 		s.cut[w] = 0
 	}
+	if s.group != nil {
+		for _, name := range s.group.order {
+			s.unfreeze(s.group.voters[name])
+		}
+	}
 	for _, r := range s.order {
 		r.slow, r.skew = 1, s.between(-s.faults.Skew/4, s.faults.Skew/4)
 		s.restart(r)
-		s.learn(r, len(s.catalog)-1)
+		if s.group == nil {
+			s.learn(r, len(s.catalog)-1)
+		}
 	}
 	s.settle()
 	const patience = 2 * time.Minute
-	why := ""
+	why, lively := "", false
 	for limit := s.now() + patience; s.now() < limit && len(s.violations) == 0; {
 		for until := s.now() + 500*time.Millisecond; s.now() < until && s.next(); {
 			s.wake()
 		}
-		if why = s.unequal(); why == "" {
+		if why = s.unsettled(); why == "" {
+			why = s.unequal()
+		}
+		switch {
+		case why != "":
+		case s.group != nil && !lively:
+			lively = true
+			limit = s.now() + patience
+			s.checkLiveness()
+		default:
 			s.checkFinal()
 			return
 		}

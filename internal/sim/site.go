@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/antipode-io/antipode"
 	"github.com/antipode-io/antipode/internal/control"
+	"github.com/antipode-io/antipode/internal/control/lease"
 	"github.com/antipode-io/antipode/internal/data/table"
 	"github.com/antipode-io/antipode/internal/engine/pebblekv"
 	"github.com/antipode-io/antipode/internal/hlc"
@@ -27,11 +29,13 @@ type site struct {
 	ceiling antipode.Stamp
 	skew    time.Duration
 	catalog int // how many changes of the catalog it has heard of
+	known   atomic.Pointer[control.State]
 	slow    int // its disk takes this many times as long
 	books   *books
 	tuning  tuning
 	// incarnation is how many journals it has begun: one more for each lost disk.
 	incarnation uint32
+	jumped      bool // its wall clock was set
 	filling     bool // it lost its disk, and has not been given everything back yet
 }
 
@@ -62,6 +66,11 @@ type core struct {
 	// for can't be an event.
 	inline  bool
 	copying map[antipode.Shard]bool
+
+	keeper   *lease.Keeper
+	stepping bool // it is looking after its roles
+	kicked   bool // and has to look again
+	steps    int
 }
 
 const stripes = 2
@@ -73,8 +82,15 @@ func (r *site) origin() antipode.Origin {
 	return antipode.Origin{Region: r.name, Incarnation: r.incarnation}
 }
 
-// state is the catalog as the region knows it.
-func (r *site) state(s *simulation) *control.State { return s.catalog[r.catalog] }
+// state is the agreed state as the region knows it. It may be called from any
+// goroutine.
+func (r *site) state() *control.State { return r.known.Load() }
+
+// learn brings the region's copy of the agreed state up to a change.
+func (r *site) learn(n int, state *control.State) {
+	r.catalog = n
+	r.known.Store(state)
+}
 
 // boot starts a region on what its disk holds.
 func (s *simulation) boot(r *site) {
@@ -98,6 +114,12 @@ func (s *simulation) boot(r *site) {
 	}
 	r.core = c
 	s.recovered(c)
+	if s.group != nil {
+		s.after(s.between(0, 20*time.Millisecond), func() { s.on(r.name, func() { s.keepLease(c) }) })
+		s.after(0, func() { s.on(r.name, func() { s.stepRoles(c) }) })
+		s.later(r.name, s.between(0, time.Second), func() { s.stepProtect(c) })
+		s.after(s.between(0, 500*time.Millisecond), func() { s.on(r.name, func() { s.goBack(c) }) })
+	}
 	if r.filling {
 		s.after(grantsExpire, func() { s.refill(c) })
 	}
@@ -121,9 +143,9 @@ func (c *core) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("start clock: %w", err)
 	}
-	c.tables = table.New(table.Config{
+	tc := table.Config{
 		Self: r.name, Store: c.store, Journal: c.log, Clock: c.clock,
-		Catalog: func() *control.State { return r.state(s) },
+		Catalog: func() *control.State { return r.state() },
 		Call: func(ctx context.Context, to antipode.Region, method string, body []byte) ([]byte, error) {
 			return s.bugs.call(c, ctx, to, method, body)
 		},
@@ -132,11 +154,19 @@ func (c *core) open() (err error) {
 		Filling:   r.filling,
 		Timeout:   timeout,
 		Retention: r.tuning.retention, AdaptAfter: 3, AdaptDwell: 500 * time.Millisecond,
-	})
+	}
+	if s.group != nil {
+		v := s.group.voters[r.name]
+		s.beginsWatch(v)
+		v.watch.Observe(r.state())
+		c.keeper = lease.NewKeeper(leaseLength, s.bugs.clock(r))
+		s.bugs.roles(c, &tc)
+	}
+	c.tables = table.New(tc)
 	c.ship = ship.New(ship.Config{
 		Journal: c.log, Known: c.known, Admit: c.tables.Admit, Stripes: stripes,
 		Members:    func(id antipode.Shard) []antipode.Region { return s.bugs.members(c, id) },
-		Session:    func(txn *journal.Txn) ship.Session { return c.tables.Session(txn) },
+		Session:    func(txn *journal.Txn) ship.Session { return s.bugs.session(c, txn) },
 		Stamp:      c.clock.Last,
 		Copier:     c.tables,
 		Filling:    c.tables.Filling,
@@ -149,7 +179,7 @@ func (c *core) known(e *journal.Entry) bool {
 	known := c.tables.Known(e)
 	if !known {
 		c.s.count(statUnknownTable)
-	} else if _, ok := c.site.state(c.s).TableByID(e.Mutation.Table); !ok {
+	} else if _, ok := c.site.state().TableByID(e.Mutation.Table); !ok {
 		c.s.count(statDeletedTables)
 	}
 	return known || c.s.bugs.is(BugUnknownTable)
@@ -163,21 +193,24 @@ func (s *simulation) diskWork(c *core) {
 		}
 		c.syncing = true
 		took := s.between(s.faults.Disk/4, s.faults.Disk*time.Duration(c.site.slow))
-		s.after(took, func() {
-			c.syncing = false
-			if c.site.core != c {
-				return
-			}
-			done, err := c.store.sync()
-			if err != nil {
-				s.fail("%s: %v", c.site.name, err)
-			}
-			s.note("sync %s", c.site.name)
-			for _, w := range done {
-				s.ready = append(s.ready, func() { w.done <- nil })
-			}
-		})
+		s.after(took, func() { s.on(c.site.name, func() { s.caughtUp(c) }) })
 	})
+}
+
+// caughtUp ends a sync of the disk.
+func (s *simulation) caughtUp(c *core) {
+	c.syncing = false
+	if c.site.core != c {
+		return
+	}
+	done, err := c.store.sync()
+	if err != nil {
+		s.fail("%s: %v", c.site.name, err)
+	}
+	s.note("sync %s", c.site.name)
+	for _, w := range done {
+		s.ready = append(s.ready, func() { w.done <- nil })
+	}
 }
 
 // crash ends a region as a power cut does.
@@ -236,7 +269,7 @@ func (s *simulation) sweepLater(r *site) {
 		return
 	}
 	c.sweeping = true
-	s.after(s.between(200*time.Millisecond, 1500*time.Millisecond), func() {
+	s.later(r.name, s.between(200*time.Millisecond, 1500*time.Millisecond), func() {
 		if r.core != c {
 			return
 		}

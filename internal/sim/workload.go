@@ -29,6 +29,8 @@ const (
 	verbList   verb = "list"
 	verbScan   verb = "scan" // consistent
 	verbMove   verb = "move"
+	// verbRestore is no client's: a successor wrote a value anew.
+	verbRestore verb = "restore"
 )
 
 func (v verb) writes() bool {
@@ -59,6 +61,11 @@ type operation struct {
 	got       map[string]string // by key: what a read found
 	dot       antipode.Dot
 	wrote     []antipode.Dot // entries that were made for it and are still somewhere
+
+	met     *write // what was there when it was decided on
+	leaked  bool   // by a planted bug: it was answered early
+	insists bool   // it has to succeed
+	err     error
 
 	before string       // what a local read must find
 	after  antipode.Dot // what a read has to have seen
@@ -113,10 +120,14 @@ const refusal = "ConditionalCheckFailedException"
 func (x execution) Decide(old []byte) (table.Decision, error) {
 	s := x.c.s
 	held := x.table.HomeBy != antipode.HomeAttribute || old != nil // else it may be asked outside
+	if x.c.site.books.out[x.cell()] {
+		held = false
+	}
 	if w := s.visible(x.c.site.books, x.cell()); held && valueOf(old) != valueOfWrite(w) {
 		s.suspect("%v was decided at %s on %s, should be %s", x.operation, x.c.site.name, valueOf(old), valueOfWrite(w))
 	}
 	x.c.deciding = x.operation
+	x.met = s.best(x.c.site.books, x.cell())
 	id := strconv.Itoa(x.id)
 	switch x.verb {
 	case verbAppend:
@@ -128,6 +139,7 @@ func (x execution) Decide(old []byte) (table.Decision, error) {
 		return table.Decision{Delete: true}, nil
 	case verbCreate:
 		if old != nil {
+			s.bugs.leak(x, old)
 			return table.Decision{}, &table.Error{Code: refusal, Message: "exists", Item: slices.Clone(old)}
 		}
 	default:
@@ -170,6 +182,12 @@ func (s *simulation) newCatalog() {
 			s.tables[t.ID] = t
 		}
 	}
+	if s.group != nil {
+		s.newGroupCatalog(apply)
+		s.catalog = append(s.catalog, state)
+		s.everybodyKnows()
+		return
+	}
 	var all []antipode.Region
 	for _, r := range s.order {
 		apply(control.Command{PutRegion: &control.Region{Name: r.name}})
@@ -194,7 +212,65 @@ func (s *simulation) newCatalog() {
 	apply(control.Command{DeleteTable: "duo"})
 	create(control.Table{Name: "later", Writes: antipode.WritePartitioned, HomeBy: antipode.HomeCreator, Replicas: two})
 	s.catalog = append(s.catalog, state)
+	s.everybodyKnows()
 }
+
+// everybodyKnows gives all regions the first state.
+func (s *simulation) everybodyKnows() {
+	for _, r := range s.order {
+		r.learn(0, s.catalog[0])
+	}
+}
+
+// newGroupCatalog makes tables whose roles outlive their regions, or don't.
+func (s *simulation) newGroupCatalog(apply func(control.Command)) {
+	var all []antipode.Region
+	for _, r := range s.order {
+		apply(control.Command{PutRegion: &control.Region{Name: r.name}})
+		all = append(all, r.name)
+	}
+	if s.group.voters[witness] != nil {
+		apply(control.Command{PutRegion: &control.Region{Name: witness, Witness: true}})
+	}
+	two, last := all[:2], all[len(all)-2:]
+	table := func(t control.Table) *control.Table {
+		t.Partition = control.KeyAttribute{Name: "id", Type: "S"}
+		if t.Writes != antipode.WriteLocal && !s.cfg.Alone && t.Failover == "" {
+			t.Failover = control.FailoverLease
+		}
+		if auto := s.rng.IntN(2) == 0; t.Writes != antipode.WriteLocal {
+			t.Return = control.ReturnManual
+			if auto {
+				t.Return = control.ReturnAuto
+			}
+		}
+		return &t
+	}
+	create := func(t control.Table) { apply(control.Command{CreateTable: table(t)}) }
+	create(control.Table{Name: "carts", Writes: antipode.WriteLocal, Rule: antipode.RuleLastWriter, Replicas: all})
+	create(control.Table{Name: "duo", Writes: antipode.WriteLocal, Rule: antipode.RuleRegionPriority, Priority: []antipode.Region{all[1], all[0]}, Replicas: two})
+	create(control.Table{Name: "catalog", Writes: antipode.WriteGlobal, Writer: all[0], Replicas: all, Successors: all})
+	create(control.Table{Name: "pair", Writes: antipode.WriteGlobal, Writer: last[0], Replicas: last})
+	create(control.Table{Name: "users", Writes: antipode.WritePartitioned, HomeBy: antipode.HomeCreator, Replicas: all})
+	create(control.Table{Name: "notes", Writes: antipode.WritePartitioned, HomeBy: antipode.HomePrefix, Replicas: all})
+	create(control.Table{Name: "homes", Writes: antipode.WritePartitioned, HomeBy: antipode.HomeAttribute, HomeAttr: "h", Replicas: last})
+	create(control.Table{Name: "stuck", Writes: antipode.WriteGlobal, Writer: all[1], Replicas: all, Failover: control.FailoverPinned})
+	if s.rng.IntN(2) == 0 {
+		create(control.Table{Name: "vault", Writes: antipode.WriteGlobal, Writer: all[1], Replicas: all, RPO: "0s", Unprotected: control.UnprotectedBlock})
+		create(control.Table{Name: "ledger", Writes: antipode.WritePartitioned, HomeBy: antipode.HomeCreator, Replicas: all, RPO: "0s"})
+	}
+	if s.rng.IntN(2) == 0 {
+		create(control.Table{Name: "bounded", Writes: antipode.WriteGlobal, Writer: all[0], Replicas: all, RPO: rpoBound.String()})
+	}
+	s.changes = []control.Command{
+		{CreateTable: table(control.Table{Name: "late", Writes: antipode.WriteLocal, Rule: antipode.RuleLastWriter, Replicas: all})},
+		{DeleteTable: "duo"},
+		{CreateTable: table(control.Table{Name: "later", Writes: antipode.WritePartitioned, HomeBy: antipode.HomeCreator, Replicas: two})},
+	}
+}
+
+// rpoBound is what a table promises to lose at most.
+const rpoBound = 2 * time.Second
 
 // keys are a table's few hot keys.
 func (s *simulation) keys(t *control.Table) []string {
@@ -226,15 +302,16 @@ func (s *simulation) drawHabits() {
 
 // client does operations in one region, one after the other.
 func (s *simulation) client(r *site) {
-	s.after(s.between(0, s.think), func() {
+	s.later(r.name, s.between(0, s.think), func() {
 		switch {
-		case s.healing || len(s.ops) >= s.cfg.Steps:
+		case s.healing || s.drawn >= s.cfg.Steps:
 			return
 		case r.core == nil || r.filling: // it does not serve anybody
 			s.client(r)
 			return
 		}
-		if o := s.draw(r); o != nil {
+		s.drawn++
+		if o := s.draw(r); !slices.Contains(s.cfg.Skip, s.drawn) {
 			s.start(o, func() { s.client(r) })
 		} else {
 			s.client(r)
@@ -245,7 +322,7 @@ func (s *simulation) client(r *site) {
 // draw picks an operation.
 func (s *simulation) draw(r *site) *operation {
 	var here []*control.Table
-	state := r.state(s)
+	state := r.state()
 	for _, name := range sortedKeys(state.Tables) {
 		if t := state.Tables[name]; t.HasReplica(r.name) {
 			here = append(here, t)
@@ -336,8 +413,11 @@ func (c *core) execute(ctx context.Context, o *operation) error {
 
 // finish notes what a client was told.
 func (s *simulation) finish(c *core, o *operation, err error) {
-	o.ret = s.tick()
 	s.pending--
+	if o.leaked {
+		return
+	}
+	o.ret, o.err = s.tick(), err
 	var refusedBy *table.Error
 	switch {
 	case c.site.core != c: // its region has crashed before it could answer
@@ -352,14 +432,14 @@ func (s *simulation) finish(c *core, o *operation, err error) {
 	case errors.Is(err, hlc.ErrAhead):
 		o.out = failed
 		s.count(statAheads)
-	case errors.Is(err, table.ErrUnavailable), errors.Is(err, table.ErrNoTable), errors.Is(err, table.ErrNotHome), errors.As(err, &refusedBy):
+	case errors.Is(err, table.ErrUnavailable), errors.Is(err, table.ErrThrottled), errors.Is(err, table.ErrNoTable), errors.Is(err, table.ErrNotHome), errors.As(err, &refusedBy):
 		o.out = failed
 		s.count(statUnavailable)
 	default:
 		s.fail("%v: unexpected error: %v", o, err)
 	}
 	s.note("%v: %d old %s got %v %v", o, o.out, o.old, o.got, err != nil)
-	if o.out == failed && o.verb.writes() && len(o.wrote) > 0 {
+	if o.out == failed && o.verb.writes() && len(s.counting(o)) > 0 {
 		s.fail("%v was answered with %v, and was written", o, err)
 	}
 	if o.out != done {
@@ -394,7 +474,7 @@ func (s *simulation) acknowledged(c *core, o *operation) {
 		s.fail("%v was acknowledged as %s, which nobody has", o, o.dot)
 		return
 	}
-	w.acked = true
+	w.acked, w.took = true, s.now()
 	if o.dot.Origin.Region == o.region {
 		if n := c.site.books.at[o.dot]; !c.store.durable(n) {
 			s.suspect("%v was acknowledged before it was durable", o)
@@ -412,10 +492,11 @@ func (s *simulation) acknowledged(c *core, o *operation) {
 // wasRead checks a local read: it finds what is applied, and nothing that could
 // vanish, and what its client had written.
 func (s *simulation) wasRead(c *core, o *operation) {
-	if _, ok := c.site.state(s).TableByID(o.table.ID); !ok {
+	if _, ok := c.site.state().TableByID(o.table.ID); !ok {
 		return // deleted meanwhile
 	}
-	if o.got[o.key] != o.before {
+	b := c.site.books
+	if o.got[o.key] != o.before && !b.out[o.cell()] && b.stirred[o.cell()] < o.call {
 		s.suspect("%v found %s, should be %s", o, o.got[o.key], o.before)
 	}
 	w := s.writeOf(o.got[o.key])
@@ -424,7 +505,7 @@ func (s *simulation) wasRead(c *core, o *operation) {
 			s.suspect("%v showed %s before it was durable", o, w.dot)
 		}
 	}
-	if o.after.IsZero() {
+	if after := s.writes[o.after]; o.after.IsZero() || after == nil || !s.counts(after) {
 		return
 	}
 	if o.got[o.key] == none {
@@ -451,14 +532,24 @@ func (s *simulation) carries(w *write, d antipode.Dot) bool {
 
 // writeOf finds the client's write that left a value: its last number is it.
 func (s *simulation) writeOf(value string) *write {
-	id, err := strconv.Atoi(value[strings.LastIndex(value, ",")+1:])
-	if err != nil || id >= len(s.ops) {
+	o := s.owner(value)
+	if o == nil {
 		return nil
 	}
-	for _, d := range s.ops[id].wrote {
+	for _, d := range slices.Backward(o.wrote) {
 		return s.writes[d]
 	}
 	return nil
+}
+
+// counting lists what was written for an operation and counts.
+func (s *simulation) counting(o *operation) (out []antipode.Dot) {
+	for _, d := range o.wrote {
+		if w := s.writes[d]; w != nil && s.counts(w) {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 // thinking bounds how long clients wait between operations.

@@ -161,12 +161,23 @@ func (ts *Tables) Admit(e *journal.Entry) journal.Admission {
 
 // admit is Admit but for roles whose seals do not hold, as for whoever has to
 // learn what there is to decide on.
+// opens reports whether this region holds the role and has not said so in its
+// journal. Until it has, it takes nothing that does not count: once everybody has
+// such an entry, its author may cut it, and must know by then that it does not
+// count. The author counts an acknowledgement only after it has applied what came
+// before it from here.
+func (ts *Tables) opens(t *TableRef, home antipode.Region, shard antipode.Shard) bool {
+	s := ts.standing(t, home, shard)
+	return s.Holder == ts.cfg.Self && !s.open
+}
+
 func (ts *Tables) admit(e *journal.Entry, open func(control.RoleID) bool) journal.Admission {
 	if ts.tn.some.Load() {
 		if t, ok := ts.cfg.Catalog().TableByID(e.Mutation.Table); ok {
 			if home, ok := roleOf(t, e); ok {
 				id := control.RoleID{Table: t.ID, Home: home}
-				if ts.known(e.Dot.Shard, id).sealed(tenureOf(e)) && !open(id) {
+				k := ts.known(e.Dot.Shard, id)
+				if !open(id) && (k.sealed(tenureOf(e)) || !k.counts(tenureOf(e), e.Dot) && ts.opens(t, home, e.Dot.Shard)) {
 					return journal.NotYet
 				}
 			}

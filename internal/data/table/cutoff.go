@@ -94,7 +94,7 @@ func (c *change) learn(id control.RoleID, row tenure) (fresh bool, err error) {
 		merged.Opened = row.Opened
 	}
 	if !row.Released.IsZero() {
-		merged.Released = row.Released
+		merged.Released, merged.Grants = row.Released, row.Grants
 	}
 	value, err := merged.encode()
 	if err != nil {
@@ -324,6 +324,6 @@ func (c *change) release(t *TableRef, e *journal.Entry) error {
 	if err != nil || !c.counts(t, e) {
 		return err
 	}
-	_, err = c.learn(control.RoleID{Table: t.ID, Home: e.Role}, tenure{Tenure: control.Tenure{Epoch: e.Epoch + 1, Holder: n.To}, Released: e.Dot})
+	_, err = c.learn(control.RoleID{Table: t.ID, Home: e.Role}, tenure{Tenure: control.Tenure{Epoch: e.Epoch + 1, Holder: n.To}, Released: e.Dot, Grants: n.Grants})
 	return err
 }

@@ -330,20 +330,7 @@ func (ts *Tables) takeGrants(c *change, t *TableRef, id control.RoleID, row tenu
 	if row.Released.IsZero() {
 		return nil
 	}
-	raw, err := journal.Load(ts.cfg.Store, row.Released)
-	if err != nil {
-		return fmt.Errorf("read release %s: %w", row.Released, err)
-	}
-	var names journal.Origins
-	e, err := names.Decode(raw)
-	if err != nil {
-		return err
-	}
-	n, err := readNote(e)
-	if err != nil {
-		return err
-	}
-	for _, g := range n.Grants {
+	for _, g := range row.Grants {
 		p := locateEncoded(t, g.Key)
 		if there, err := ts.visible(t, p); err == nil && lives(there) {
 			continue

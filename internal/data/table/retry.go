@@ -165,11 +165,17 @@ func (ts *Tables) findOut(ctx context.Context, w *WriteRequest, r *request, unkn
 		}
 		select {
 		case <-r.seen:
-			ts.cfg.Journal.Resume(ctx)
-			return ts.resultOf(w, r.entry)
 		case <-changed:
-			ts.cfg.Journal.Resume(ctx)
 		case <-ctx.Done():
+		}
+		ts.cfg.Journal.Resume(ctx)
+		// Of several that have happened, the first of these counts.
+		select {
+		case <-r.seen:
+			return ts.resultOf(w, r.entry)
+		default:
+		}
+		if ctx.Err() != nil {
 			return WriteResult{}, unknown
 		}
 	}

@@ -54,6 +54,9 @@ type tenure struct {
 	// Opened is the holder's first entry under the tenure, Released the last one
 	// of the holder before it, in a planned switch.
 	Opened, Released antipode.Dot
+	// Grants are the births that the holder before it had granted, as Released says:
+	// that entry may be cut off by the time they are taken over.
+	Grants []noteGrant
 }
 
 // last returns the highest tenure that is known, or nil.
@@ -344,10 +347,11 @@ type storedTenure struct {
 	Cutoff   map[string]uint64 `json:"cutoff,omitempty"`
 	Opened   string            `json:"opened,omitempty"`
 	Released string            `json:"released,omitempty"`
+	Grants   []noteGrant       `json:"grants,omitempty"`
 }
 
 func (r *tenure) encode() ([]byte, error) {
-	s := storedTenure{Failover: r.Failover, Forced: r.Forced, Bound: r.Bound, Cutoff: marksOf(r.Cutoff)}
+	s := storedTenure{Failover: r.Failover, Forced: r.Forced, Bound: r.Bound, Cutoff: marksOf(r.Cutoff), Grants: r.Grants}
 	if !r.Opened.IsZero() {
 		s.Opened = r.Opened.String()
 	}
@@ -370,7 +374,7 @@ func decodeTenure(key, value []byte) (antipode.Shard, control.RoleID, tenure, er
 	if err := json.Unmarshal(value, &s); err != nil {
 		return 0, id, tenure{}, bad(err)
 	}
-	r := tenure{Tenure: control.Tenure{Epoch: binary.BigEndian.Uint64(rest), Holder: antipode.Region(rest[8:])}, Failover: s.Failover, Forced: s.Forced, Bound: s.Bound}
+	r := tenure{Tenure: control.Tenure{Epoch: binary.BigEndian.Uint64(rest), Holder: antipode.Region(rest[8:])}, Failover: s.Failover, Forced: s.Forced, Bound: s.Bound, Grants: s.Grants}
 	if r.Cutoff, err = frontierOf(s.Cutoff); err != nil {
 		return 0, id, tenure{}, bad(err)
 	}

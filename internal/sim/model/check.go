@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
-	"slices"
 )
 
 // Result is what Check found.
@@ -18,80 +17,26 @@ type Result struct {
 	Trace     []Step
 }
 
-// visit is how a state was reached first.
-type visit struct {
-	parent uint32 // place in the list of visits
-	step   uint8  // place in the parent's enabled steps
-}
-
 // Check walks all states that the configuration allows, breadth first, until
-// one is wrong. States are known by a 64-bit hash: among ten million of them the
-// odds that one goes unseen are some 3 in a million.
+// one is wrong.
 func Check(cfg Config) (Result, error) {
 	start, err := New(cfg)
 	if err != nil {
 		return Result{}, err
 	}
 	seed := maphash.MakeSeed()
-	var buf []byte
-	hash := func(s *State) uint64 {
-		buf = s.append(buf[:0])
-		return maphash.Bytes(seed, buf)
-	}
-	known := map[uint64]struct{}{hash(start): {}}
-	visits := []visit{{}}
-	level, next := []State{*start}, []State(nil)
-	var steps []Step
-	res := Result{States: 1}
-	for first := 0; len(level) > 0; res.Depth++ {
-		next = next[:0]
-		base := first + len(level)
-		for n := range level {
-			steps = level[n].enabled(steps[:0], false)
-			for i, step := range steps {
-				s := level[n]
-				s.do(step)
-				h := hash(&s)
-				if _, ok := known[h]; ok {
-					continue
-				}
-				known[h] = struct{}{}
-				visits = append(visits, visit{uint32(first + n), uint8(i)})
-				next = append(next, s)
-				if wrong := s.Violation(); wrong != "" {
-					res.States, res.Violation = len(visits), wrong
-					res.Trace = trace(start, visits, len(visits)-1)
-					return res, nil
-				}
-			}
-			if cfg.MaxStates > 0 && len(visits) >= cfg.MaxStates {
-				res.States, res.Truncated = len(visits), true
-				return res, nil
-			}
-		}
-		first = base
-		level, next = next, level
-	}
-	res.States = len(visits)
-	res.Depth--
-	return res, nil
-}
-
-// trace walks the visits back to the start, and the steps forth again.
-func trace(start *State, visits []visit, at int) []Step {
-	var places []uint8
-	for ; at != 0; at = int(visits[at].parent) {
-		places = append(places, visits[at].step)
-	}
-	slices.Reverse(places)
-	s := start.Clone()
-	var out []Step
-	for _, p := range places {
-		step := s.enabled(nil, false)[p]
-		out = append(out, step)
-		s.do(step)
-	}
-	return out
+	f := explore(&machine[State, Step]{
+		start:   *start,
+		enabled: func(s *State, out []Step) []Step { return s.enabled(out, false) },
+		do:      func(s *State, step Step) { s.do(step) },
+		key: func(s *State, buf []byte) (uint64, []byte) {
+			buf = s.append(buf[:0])
+			return maphash.Bytes(seed, buf), buf
+		},
+		wrong: func(s *State) string { return s.Violation() },
+		max:   cfg.MaxStates,
+	})
+	return Result{f.states, f.depth, f.truncated, f.wrong, f.trace}, nil
 }
 
 // append writes all that tells states apart. Stamps are small here.

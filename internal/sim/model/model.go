@@ -1,22 +1,22 @@
-// Package model is the protocol of local tables (docs/protocol.md §1 to §3) as
-// a small model, apart from the real code: up to three regions, one key of one
-// shard, a few puts and deletes. Check walks every reachable state and compares
-// each with what the writes say by themselves; a planted Bug turns one rule off,
-// and Check then finds the loss that the rule prevents. Rules are changed here
-// first.
+// Package model is the protocol (docs/protocol.md) as four small models, apart
+// from the real code: local tables (Check), one region's lease (CheckLeases), the
+// roles of global and partitioned tables with one epoch for a whole set of
+// replicas (CheckRoles), and with a tenure per role (CheckTenures). Each walks
+// every reachable state and compares it with what the writes say by themselves; a
+// planted bug turns one rule off, and the walk then finds the loss that the rule
+// prevents. Rules are changed here first.
 //
+// In the model of local tables up to three regions write one key of one shard.
 // What can happen, in any order: a region writes; its disk catches up; an entry
 // comes from its origin or from any other region that has it; a durable frontier
 // is reported; a tombstone is dropped; a journal is cut; a region crashes and
-// loses what its disk had not caught up with; a region loses its disk and comes
-// back as a new incarnation with a copy of another region.
+// loses what its disk had not caught up with, or loses its disk and comes back as
+// a new incarnation with a copy of another region.
 //
-// The same State can be driven by hand, Step by Step, beside the real code. A
-// State belongs to one goroutine; nothing needs closing.
-//
-// Starred rules that one key can't show are not modelled: tables with different
-// replica sets never share a shard, and the parts of a transaction over shards
-// apply together.
+// Its State can be driven by hand, Step by Step, beside the real code. A State
+// belongs to one goroutine; nothing needs closing. Starred rules that one key
+// can't show are not modelled: tables with different replica sets never share a
+// shard, and the parts of a transaction over shards apply together.
 package model
 
 import (

@@ -21,7 +21,7 @@ func soaking() bool { return os.Getenv("ANTIPODE_SOAK") != "" }
 
 // TestProtocol walks all states of models small enough for every run of the
 // tests, and with ANTIPODE_SOAK=1 those of the larger ones: 15 million states,
-// some two minutes and 1.2 GB of memory.
+// a minute and some GB of memory.
 func TestProtocol(t *testing.T) {
 	tests := []struct {
 		name string

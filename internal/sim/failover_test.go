@@ -1,0 +1,45 @@
+package sim
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// failoverConfig is what a seed runs with a control group.
+func failoverConfig(seed uint64) Config {
+	return Config{Seed: seed, Regions: []int{3, 2, 3, 4}[seed%4], Steps: 200 + int(seed%4)*100, Group: true}
+}
+
+// aloneConfig is two regions without a witness.
+func aloneConfig(seed uint64) Config {
+	return Config{Seed: seed, Regions: 2, Steps: 200, Group: true, Alone: true}
+}
+
+// TestFailovers runs a few seeds with a control group, leases, failovers and
+// switches. ANTIPODE_SEED names one and prints its trace, ANTIPODE_FAILOVER_SEEDS
+// says how many, ANTIPODE_FIRST the first.
+func TestFailovers(t *testing.T) {
+	first, n := number(t, "ANTIPODE_FIRST", 1), number(t, "ANTIPODE_FAILOVER_SEEDS", 8)
+	only := os.Getenv("ANTIPODE_SEED") != ""
+	if only {
+		first, n = number(t, "ANTIPODE_SEED", 0), 1
+	}
+	total := map[string]int{}
+	for seed := first; seed < first+n; seed++ {
+		began := time.Now()
+		cfg := failoverConfig(seed)
+		if only && testing.Verbose() {
+			cfg.Log = os.Stdout
+		}
+		res := Run(t, cfg)
+		t.Logf("seed %d: %d events, %v of virtual time in %v, %d incidents", seed, res.Events, res.Virtual, time.Since(began), len(res.Incidents))
+		reportShrunk(t, cfg, res)
+		for name, n := range res.Stats {
+			total[name] += n
+		}
+	}
+	for _, name := range sortedKeys(total) {
+		t.Logf("%8d %s", total[name], name)
+	}
+}
