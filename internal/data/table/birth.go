@@ -24,6 +24,7 @@ type birth struct {
 	Holder antipode.Region `json:"holder,omitempty"`
 
 	under control.Tenure // the same, in an answer also where nothing was granted
+	bears control.Tenure // of the role for which it was asked, then
 	after antipode.Dot   // the version that says so, when it lives
 	swept uint64         // the shard's count of dropped tombstones when it was asked for
 }
@@ -69,7 +70,7 @@ func (ts *Tables) arbitrates(t *TableRef, key []byte) bool {
 // askBirth asks the key's arbiter. With a claim, a key without an item is
 // granted to that home.
 func (ts *Tables) askBirth(ctx context.Context, t *TableRef, p place, claim antipode.Region) (*birth, error) {
-	swept := ts.gc.dropped(p.shard)
+	swept, bears := ts.gc.dropped(p.shard), ts.standing(ts.fresh(t), claim, p.shard).Tenure
 	there, err := ts.visible(t, p)
 	if err != nil {
 		return nil, err
@@ -82,7 +83,7 @@ func (ts *Tables) askBirth(ctx context.Context, t *TableRef, p place, claim anti
 	if err != nil {
 		return nil, err
 	}
-	b.swept = swept
+	b.swept, b.bears = swept, bears
 	if b.Lives {
 		b.after = b.tomb()
 		return b, nil
@@ -106,6 +107,9 @@ func (ts *Tables) askArbiter(ctx context.Context, t *TableRef, p place, req *cal
 		} else {
 			var answer *call
 			if answer, err = ts.ask(ctx, to.Holder, methodBirth, req); err == nil {
+				if err := ts.awaitOpened(ctx, answer); err != nil {
+					return nil, err
+				}
 				b = &birth{Home: answer.Home, Tomb: answer.After, Lives: answer.New, under: control.Tenure{Epoch: answer.Epoch, Holder: to.Holder}}
 			}
 		}
@@ -128,7 +132,29 @@ func (ts *Tables) serveBirth(ctx context.Context, from antipode.Region, body []b
 	if err != nil {
 		return refuse(err)
 	}
-	return (&call{Home: b.Home, After: b.Tomb, New: b.Lives, Epoch: b.under.Epoch}).encode()
+	answer := &call{Home: b.Home, After: b.Tomb, New: b.Lives, Epoch: b.under.Epoch}
+	p := locateEncoded(t, c.Blobs[0])
+	if d := ts.known(p.shard, control.RoleID{Table: t.ID, Home: arbiterOf(t, p.key)}).of(b.under).Opened; !d.IsZero() {
+		answer.Dot = d.String()
+	}
+	return answer.encode()
+}
+
+// awaitOpened returns when the first entry of the tenure under which an arbiter
+// answered is applied here: what is written on its word then has that in its
+// context, and with it the cutoff.
+func (ts *Tables) awaitOpened(ctx context.Context, answer *call) error {
+	if answer.Dot == "" {
+		return nil
+	}
+	d, err := antipode.ParseDot(answer.Dot)
+	if err != nil {
+		return fmt.Errorf("answer of an arbiter: %w", err)
+	}
+	if err := ts.cfg.Journal.WaitApplied(ctx, d.Shard, d.Origin, d.Seq); err != nil {
+		return fmt.Errorf("%w: that births of this key are decided elsewhere now has not arrived in %s in time; try again", ErrUnavailable, ts.cfg.Self)
+	}
+	return nil
 }
 
 // arbitrate decides births of a key whose arbiter's role is held here. A grant is

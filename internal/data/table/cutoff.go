@@ -23,8 +23,10 @@ type note struct {
 	Grants []noteGrant     `json:"grants,omitempty"`
 }
 
-// noteCutoff is a cutoff of an earlier tenure.
+// noteCutoff is a cutoff of another tenure of the set.
 type noteCutoff struct {
+	control.RoleID
+
 	Epoch  uint64            `json:"epoch"`
 	Holder antipode.Region   `json:"holder"`
 	Cutoff map[string]uint64 `json:"cutoff,omitempty"`
@@ -109,12 +111,19 @@ func (c *change) learn(id control.RoleID, row tenure) (fresh bool, err error) {
 	return fresh, nil
 }
 
-// bind puts cutoffs of a role in force, in one batch with what follows from them.
-func (c *change) bind(id control.RoleID, rows ...tenure) error {
+// roleTenure is a tenure and its role.
+type roleTenure struct {
+	control.RoleID
+
+	row tenure
+}
+
+// bind puts cutoffs in force, in one batch with what follows from them.
+func (c *change) bind(all ...roleTenure) error {
 	var from antipode.Frontier
 	some := false
-	for _, row := range rows {
-		fresh, err := c.learn(id, row)
+	for _, r := range all {
+		fresh, err := c.learn(r.RoleID, r.row)
 		if err != nil {
 			return err
 		}
@@ -122,9 +131,9 @@ func (c *change) bind(id control.RoleID, rows ...tenure) error {
 			continue
 		}
 		if !some {
-			from, some = row.Cutoff, true
+			from, some = r.row.Cutoff, true
 		} else {
-			from = from.Meet(row.Cutoff)
+			from = from.Meet(r.row.Cutoff)
 		}
 	}
 	if !some {
@@ -207,7 +216,11 @@ func (c *change) takeOutItem(void []*journal.Entry) error {
 		if e == nil {
 			continue
 		}
-		home, _ := roleOf(t, e)
+		first := e // whose role answers for what stands before it
+		for byDot[first.Replaced] != nil {
+			first = byDot[first.Replaced]
+		}
+		home, _ := roleOf(t, first)
 		v.Home = home
 		was, err := c.before(byDot, e)
 		if err != nil {
@@ -291,27 +304,27 @@ func (ts *Tables) versionAt(d antipode.Dot) (*collision.Version, error) {
 	return nil, fmt.Errorf("version before a handoff: %w", engine.ErrNotFound)
 }
 
-// epoch applies the first entry of a tenure: its cutoff, and the earlier ones
-// that its author knew, are in force here from now on.
+// epoch applies the first entry of a tenure: its cutoff, and the others of the
+// set that its author knew, are in force here from now on.
 func (c *change) epoch(t *TableRef, e *journal.Entry) error {
 	n, err := readNote(e)
 	if err != nil {
 		return err
 	}
-	var rows []tenure
+	var rows []roleTenure
 	for _, was := range n.Earlier {
 		f, err := frontierOf(was.Cutoff)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w: %w", e.Kind, e.Dot, journal.ErrMalformed, err)
 		}
-		rows = append(rows, tenure{Tenure: control.Tenure{Epoch: was.Epoch, Holder: was.Holder}, Cutoff: f, Bound: true})
+		rows = append(rows, roleTenure{was.RoleID, tenure{Tenure: control.Tenure{Epoch: was.Epoch, Holder: was.Holder}, Cutoff: f, Bound: true}})
 	}
 	f, err := frontierOf(n.Cutoff)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w: %w", e.Kind, e.Dot, journal.ErrMalformed, err)
 	}
-	rows = append(rows, tenure{Tenure: tenureOf(e), Failover: n.Failover, Forced: n.Forced, Cutoff: f, Bound: true, Opened: e.Dot})
-	return c.bind(control.RoleID{Table: t.ID, Home: e.Role}, rows...)
+	id := control.RoleID{Table: t.ID, Home: e.Role}
+	return c.bind(append(rows, roleTenure{id, tenure{Tenure: tenureOf(e), Failover: n.Failover, Forced: n.Forced, Cutoff: f, Bound: true, Opened: e.Dot}})...)
 }
 
 // release applies the last entry of a tenure: its author hands the role over.

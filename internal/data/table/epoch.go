@@ -84,7 +84,7 @@ func (w *work) open(ctx context.Context, shard antipode.Shard, roles []opening) 
 				w.later = true // it lost its disk since, and waits for what it had
 				continue
 			}
-			if err := ts.openOne(c, o); err != nil {
+			if err := ts.openOne(c, o, !some); err != nil { // the first of them carries what all need
 				return false, err
 			}
 			some = true
@@ -115,8 +115,32 @@ func (w *work) sealNew() error {
 	return nil
 }
 
+// otherCutoffs lists the cutoffs of the set that are in force in the shard, but
+// for those that all members have passed: a region that hears from this one only
+// has to know them to tell what counts.
+func (ts *Tables) otherCutoffs(c *change, but roleTenure) (out []noteCutoff) {
+	stable := ts.cfg.Journal.Shard(c.shard).Stable(ts.Members(c.shard))
+	ids := ts.knownRoles(c.shard)
+	for id := range c.next {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, control.RoleID.Compare)
+	for _, id := range ids {
+		k := c.known(id)
+		for _, r := range k.rows {
+			own := id == but.RoleID && r.Tenure == but.row.Tenure
+			if r.Bound && !own && (r.Opened.IsZero() || !stable.Includes(r.Opened)) {
+				out = append(out, noteCutoff{id, r.Tenure.Epoch, r.Tenure.Holder, marksOf(r.Cutoff)})
+			}
+		}
+	}
+	return out
+}
+
 // openOne appends the first entry of a tenure, and settles what is pending.
-func (ts *Tables) openOne(c *change, o opening) error {
+func (ts *Tables) openOne(c *change, o opening, others bool) error {
 	t, ok := ts.cfg.Catalog().TableByID(o.id.Table)
 	if !ok {
 		return nil
@@ -127,14 +151,8 @@ func (ts *Tables) openOne(c *change, o opening) error {
 	}
 	n := &note{Failover: row.Failover, Forced: row.Forced, Cutoff: marksOf(row.Cutoff)}
 	k := c.known(o.id)
-	if k != nil {
-		// Where all members have applied a tenure's first entry, they know its cutoff.
-		stable := ts.cfg.Journal.Shard(c.shard).Stable(ts.Members(c.shard))
-		for _, r := range k.rows {
-			if r.Bound && r.Tenure != row.Tenure && (r.Opened.IsZero() || !stable.Includes(r.Opened)) {
-				n.Earlier = append(n.Earlier, noteCutoff{Epoch: r.Tenure.Epoch, Holder: r.Tenure.Holder, Cutoff: marksOf(r.Cutoff)})
-			}
-		}
+	if others {
+		n.Earlier = ts.otherCutoffs(c, roleTenure{o.id, row})
 	}
 	e, err := ts.roleEntry(journal.KindEpoch, o.id, row.Tenure.Epoch, n)
 	if err != nil {
@@ -145,7 +163,7 @@ func (ts *Tables) openOne(c *change, o opening) error {
 	if err := ts.takeGrants(c, t, o.id, k.of(row.Tenure)); err != nil {
 		return err
 	}
-	if err := c.bind(o.id, row); err != nil {
+	if err := c.bind(roleTenure{o.id, row}); err != nil {
 		return err
 	}
 	return ts.rewrite(c, t, o.id, row.Tenure)

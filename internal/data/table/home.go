@@ -217,7 +217,7 @@ func (ts *Tables) homeOf(t *TableRef, p place, there *collision.Version, born an
 	if grant == nil || grant.swept != ts.gc.dropped(p.shard) {
 		return "", errUnborn // a tombstone may have gone since, and with it what the grant was about
 	}
-	if grant.under.Compare(ts.standing(t, arbiter, p.shard).Tenure) < 0 {
+	if grant.bears != ts.standing(t, born, p.shard).Tenure || grant.under.Compare(ts.standing(t, arbiter, p.shard).Tenure) < 0 {
 		return "", errUnborn // the arbiter's role has moved, and whoever has it now does not know of the grant
 	}
 	var tomb antipode.Dot

@@ -125,6 +125,13 @@ func (ts *Tables) known(shard antipode.Shard, id control.RoleID) *known {
 	return ts.tn.shards[shard][id]
 }
 
+// knownRoles lists the roles of which something is known in a shard.
+func (ts *Tables) knownRoles(shard antipode.Shard) []control.RoleID {
+	ts.tn.mu.RLock()
+	defer ts.tn.mu.RUnlock()
+	return slices.Collect(maps.Keys(ts.tn.shards[shard]))
+}
+
 // setKnown is called with the shard locked, or before anything runs.
 func (ts *Tables) setKnown(shard antipode.Shard, id control.RoleID, k *known) {
 	ts.tn.mu.Lock()
