@@ -73,7 +73,7 @@ const (
 	RejoinEarly    TenuresBug = "rejoin-early"     // a fenced region has a lease again before it knows all cutoffs
 	OpenUnreleased TenuresBug = "open-unreleased"  // the next holder begins before the release has arrived
 	WriteReleased  TenuresBug = "write-released"   // the holder goes on after its release
-	BearUnopened   TenuresBug = "bear-unopened"    // a region gives birth by a grant of a tenure of which it has not applied the first entry
+	BearUnopened   TenuresBug = "bear-unopened"    // a region gives birth by a grant before it has applied what the arbiter had
 	PullUnlearned  TenuresBug = "pull-unlearned"   // a successor pulls before the cutoffs that are fixed are in force there
 	ReleaseForgets TenuresBug = "release-forgets"  // a release does not name the grants that are out
 )

@@ -46,9 +46,9 @@ func (m *tenures) clients(s *tenureState, out []TenuresStep, r uint8) []TenuresS
 	}
 	// The grant is for this tenure of the one who gives birth, and by a tenure of
 	// the arbiter's that has not ended as far as is known here ★.
-	// The entry that opened that tenure is applied here, and so in the birth's context ★.
+	// All that the arbiter had is applied here, and so in the birth's context ★.
 	h := g.held
-	if h.by > 0 && s.events[h.by].kind == isFailover && !s.hasOpened(r, h.by) && !m.has(BearUnopened) {
+	if h.by > 0 && !g.has.covers(h.at) && !m.has(BearUnopened) {
 		return out
 	}
 	if h.by > 0 && m.tenure(s, r, r) == h.under && (!s.ended(r, 0, h.by) || m.has(OldGrantBears)) {
@@ -68,14 +68,14 @@ func (s *tenureState) hasOpened(r, f uint8) bool {
 }
 
 // granted reports whether a grant of the arbiter's tenure is out still. It is not
-// when the tenure of the one who has it ended and all up to its cutoff is here ★.
+// when the tenure of the one who has it ended, and the entry that says so is here ★.
 func (m *tenures) granted(s *tenureState, r, by uint8) bool {
 	g := &s.regions[r]
 	if g.given.by != by {
 		return false
 	}
 	for f := g.given.under + 1; f <= s.count; f++ {
-		if ev := &s.events[f]; in(g.knows, f) && in(ev.roles, g.given.to) && g.has.covers(ev.at) {
+		if ev := &s.events[f]; in(g.knows, f) && in(ev.roles, g.given.to) && g.has.covers(ev.at) && s.hasOpened(r, f) {
 			return false
 		}
 	}
@@ -195,7 +195,7 @@ func (m *tenures) do(s *tenureState, t TenuresStep) {
 	case tenWrite, tenHand, tenBear:
 		m.client(s, t)
 	case tenGrant:
-		given := tenureGrant{by: m.tenure(s, r, 0), to: t.other, under: m.tenure(s, t.other, t.other)}
+		given := tenureGrant{by: m.tenure(s, r, 0), to: t.other, under: m.tenure(s, t.other, t.other), at: g.has}
 		g.given, s.regions[t.other].held = given, given
 	case tenDeliver:
 		m.receive(s, r, t.other)

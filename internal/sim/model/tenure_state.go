@@ -67,7 +67,10 @@ type tenureRegion struct {
 
 // tenureGrant is a birth granted: by a tenure of role 0, to a region in a tenure
 // of its own role.
-type tenureGrant struct{ by, to, under uint8 }
+type tenureGrant struct {
+	by, to, under uint8
+	at            tenureMarks // what the arbiter had
+}
 
 type tenureRole struct {
 	holder, epoch   uint8
@@ -360,6 +363,7 @@ func (w *swapping) grant(g tenureGrant) {
 		return
 	}
 	w.put(g.by|g.under<<4, w.to[g.to])
+	w.marks(g.at)
 }
 
 func (w *swapping) state(s *tenureState, regions int) {
