@@ -133,6 +133,7 @@ type State struct {
 	// Failovers that are under way, and the last ones that ended, by id.
 	Failovers    map[uint64]*Failover `json:"failovers,omitempty"`
 	LastFailover uint64               `json:"last_failover,omitempty"`
+	Fences       uint64               `json:"fences,omitempty"` // how often a region was fenced
 	byID         map[antipode.TableID]*Table
 }
 
@@ -200,7 +201,7 @@ type Incarnate struct {
 func Apply(s *State, index uint64, c Command) (*State, error) {
 	next := &State{
 		Index: index, Regions: maps.Clone(s.Regions), Tables: maps.Clone(s.Tables),
-		NextTable: s.NextTable, Failovers: maps.Clone(s.Failovers), LastFailover: s.LastFailover, byID: maps.Clone(s.byID),
+		NextTable: s.NextTable, Failovers: maps.Clone(s.Failovers), LastFailover: s.LastFailover, Fences: s.Fences, byID: maps.Clone(s.byID),
 	}
 	if err := next.apply(c); err != nil {
 		return s.at(index), err

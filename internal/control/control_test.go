@@ -13,7 +13,7 @@ import (
 
 func must(tb testing.TB, s *control.State, c control.Command) *control.State {
 	tb.Helper()
-	next, err := control.Apply(s, s.Index+1, c)
+	next, err := control.Apply(s, s.Index+1, upToDate(s, c))
 	if err != nil {
 		tb.Fatal(err)
 	}

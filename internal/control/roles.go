@@ -142,9 +142,6 @@ type Failover struct {
 	// Cutoff bounds what counts of all earlier epochs of the roles: of every
 	// origin. Nil until it is fixed.
 	Cutoff Frontiers `json:"cutoff,omitzero"`
-	// Need is the join of what the sealed regions had. A new birth arbiter must
-	// have applied it before it grants.
-	Need   Frontiers `json:"need,omitzero"`
 	Forced bool      `json:"forced,omitempty"`
 	By     string    `json:"by,omitempty"`  // a person, when one asked for it
 	Why    string    `json:"why,omitempty"` // what was seen
@@ -384,8 +381,24 @@ func (s *State) fence(c Fence) error {
 		r.Lease.Fenced, r.Lease.Since = true, c.At
 		s.Regions[r.Name] = r
 	}
+	s.Fences++
+	s.unseal(c.Region)
 	s.assign(c)
 	return nil
+}
+
+// unseal has everybody seal and report anew for all failovers that are under way
+// in the region's sets. A report from before may go on growing by what the region
+// wrote, leaning on what an earlier fencing has ended (the counter-example is in
+// docs/protocol.md: two births of one key).
+func (s *State) unseal(region antipode.Region) {
+	for id, old := range s.Failovers {
+		if old.Cutoff == nil && len(old.Sealed) > 0 && slices.Contains(s.MembersOf(old.Set), region) {
+			f := *old
+			f.Sealed = nil
+			s.Failovers[id] = &f
+		}
+	}
 }
 
 // assign makes a failover for each set of replicas and successor. Tables that
@@ -456,12 +469,18 @@ type Seal struct {
 	Failover uint64          `json:"failover"`
 	Region   antipode.Region `json:"region"`
 	Had      Frontiers       `json:"had"`
+	// Fences is the state's count of them when the region looked at what it has to
+	// seal. What it reports must not go on growing by what another fencing ends.
+	Fences uint64 `json:"fences"`
 }
 
 func (s *State) seal(c Seal) error {
 	f, err := s.openFailover(c.Failover)
 	if err != nil {
 		return err
+	}
+	if c.Fences != s.Fences {
+		return fmt.Errorf("seal for failover %d: %w: another region has been fenced since, seal for that too", f.ID, ErrStale)
 	}
 	if !slices.Contains(s.MembersOf(f.Set), c.Region) {
 		return fmt.Errorf("seal for failover %d: %w: %s keeps none of its tables", f.ID, ErrInvalid, c.Region)
@@ -491,6 +510,7 @@ func (s *State) openFailover(id uint64) (*Failover, error) {
 type Fix struct {
 	Failover uint64    `json:"failover"`
 	Cutoff   Frontiers `json:"cutoff"`
+	Fences   uint64    `json:"fences"` // as in Seal
 	At       int64     `json:"at"`
 }
 
@@ -499,12 +519,14 @@ func (s *State) fix(c Fix) error {
 	if err != nil {
 		return err
 	}
+	if c.Fences != s.Fences {
+		return fmt.Errorf("fix the cutoff of failover %d: %w: another region has been fenced since, seal for that first", f.ID, ErrStale)
+	}
 	if missing := s.Unsealed(f); len(missing) > 0 {
 		return fmt.Errorf("fix the cutoff of failover %d: %w: %v neither sealed nor fenced", f.ID, ErrNotEnough, missing)
 	}
-	held, need := 1, c.Cutoff.Clone() // the successor itself, which has sealed before it looked
+	held := 1 // the successor itself, which has sealed before it looked
 	for name, had := range f.Sealed {
-		need = need.Join(had)
 		switch {
 		case name == f.Successor:
 		case c.Cutoff.Covers(had):
@@ -517,7 +539,7 @@ func (s *State) fix(c Fix) error {
 	if want := s.MustHear(f); held < want {
 		return fmt.Errorf("fix the cutoff of failover %d: %w: it holds what %d of the others had, and has to hold what %d had", f.ID, ErrNotEnough, held, want)
 	}
-	f.Cutoff, f.Need, f.Sealed, f.Fixed = c.Cutoff, need, nil, c.At
+	f.Cutoff, f.Sealed, f.Fixed = c.Cutoff, nil, c.At
 	if f.Cutoff == nil {
 		f.Cutoff = Frontiers{}
 	}

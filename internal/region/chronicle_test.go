@@ -38,8 +38,8 @@ func TestHappened(t *testing.T) {
 	apply(control.Command{Fence: &control.Fence{
 		Region: "mumbai", Assign: []control.Assignment{{Role: role, To: "oregon"}}, Why: "nobody reaches it", At: 1000,
 	}})
-	apply(control.Command{Seal: &control.Seal{Failover: 1, Region: "oregon"}})
-	apply(control.Command{Fix: &control.Fix{Failover: 1, At: 1400}})
+	apply(control.Command{Seal: &control.Seal{Failover: 1, Region: "oregon", Fences: 1}})
+	apply(control.Command{Fix: &control.Fix{Failover: 1, Fences: 1, At: 1400}})
 	apply(control.Command{Rejoin: &control.Rejoin{Region: "mumbai", Number: state.Regions["mumbai"].Lease.Number}})
 	want := []string{
 		"writes of catalog are being switched from oregon to mumbai",

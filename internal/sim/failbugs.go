@@ -109,7 +109,7 @@ func (g bugs) pretend(c *core) {
 				had[shard] = c.log.Shard(shard).Durable()
 			}
 		}
-		seal := &control.Seal{Failover: id, Region: c.site.name, Had: had}
+		seal := &control.Seal{Failover: id, Region: c.site.name, Had: had, Fences: state.Fences}
 		g.s.propose(c.site.name, control.Command{Seal: seal}, func(error) {})
 	}
 }

@@ -261,10 +261,10 @@ func (p *play) live(r antipode.Region) {
 		}
 		blocked = true
 		if _, sealed := f.Sealed[r]; !sealed && !l.Fenced {
-			p.apply("seal", control.Command{Seal: &control.Seal{Failover: id, Region: r}})
+			p.apply("seal", control.Command{Seal: &control.Seal{Failover: id, Region: r, Fences: p.state.Fences}})
 			f = p.state.Failovers[id]
 		}
-		if f.Successor == r && len(p.state.Unsealed(f)) == 0 && p.apply("fix", control.Command{Fix: &control.Fix{Failover: id}}) {
+		if f.Successor == r && len(p.state.Unsealed(f)) == 0 && p.apply("fix", control.Command{Fix: &control.Fix{Failover: id, Fences: p.state.Fences}}) {
 			fmt.Fprintf(&p.out, "%6.2fs %s opens failover %d of %s\n", p.now.Seconds(), r, id, f.Lost)
 		}
 	}

@@ -31,6 +31,14 @@ type protection struct {
 	guards    map[guardID]*guard
 	looks     map[antipode.Shard]*look      // by set
 	stretches map[antipode.TableID]*stretch // the open ones
+
+	confirmed sync.Map // copiesID -> *atomic.Uint64: see confirmed
+}
+
+// copiesID names a shard's own entries that so many other members have.
+type copiesID struct {
+	shard  antipode.Shard
+	copies int
 }
 
 // promises are the sets of replicas that have a table with an rpo: bounded has
@@ -273,7 +281,7 @@ func (ts *Tables) tellable(ctx context.Context, t *TableRef, sh *journal.Shard, 
 		return err
 	}
 	k := t.AckCopies()
-	if k == 0 || seen != nil && seen.Origin == ts.origin && sh.Copied(k) >= seq {
+	if k == 0 || seen != nil && seen.Origin == ts.origin && ts.confirmed(t, sh, k, seq) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
@@ -298,7 +306,7 @@ func (ts *Tables) tellable(ctx context.Context, t *TableRef, sh *journal.Shard, 
 // whoever wrote and whoever reads.
 func (ts *Tables) copied(ctx context.Context, t *TableRef, sh *journal.Shard, seq uint64) error {
 	k := t.AckCopies()
-	if k == 0 || sh.Copied(k) >= seq {
+	if k == 0 || ts.confirmed(t, sh, k, seq) {
 		return nil
 	}
 	if shown, err := ts.shownWithout(t, sh.ID(), seq); shown || err != nil {
@@ -314,8 +322,13 @@ func (ts *Tables) copied(ctx context.Context, t *TableRef, sh *journal.Shard, se
 		err := sh.WaitCopied(wait, k, seq, without)
 		stop()
 		switch {
-		case err == nil && sh.Copied(k) >= seq:
+		case err == nil && ts.confirmed(t, sh, k, seq):
 			return nil
+		case err == nil && sh.Copied(k) >= seq:
+			if err := ts.pause(ctx, recheck); err != nil { // until the lease is back
+				return err
+			}
+			continue
 		case err == nil:
 			return ts.goOn(t, sh, seq)
 		case ctx.Err() != nil:
@@ -323,6 +336,66 @@ func (ts *Tables) copied(ctx context.Context, t *TableRef, sh *journal.Shard, se
 		}
 		ts.miss(g, t.Shards())
 		patience = recheck // the lease may be back
+	}
+}
+
+// confirmed reports whether enough other members have an own write, and have it
+// as one that counts: a region that took this one's roles over keeps, and
+// acknowledges, what lies beyond its cutoff, too. While this region has its lease,
+// nobody has taken anything over; so what was reported by then is remembered, and
+// what is reported while there is no lease is not counted before there is one again.
+func (ts *Tables) confirmed(t *TableRef, sh *journal.Shard, copies int, seq uint64) bool {
+	n := sh.Copied(copies)
+	if n < seq {
+		return false
+	}
+	if t.Writes == antipode.WriteLocal || t.Pinned() || ts.cfg.Lease == nil {
+		return true
+	}
+	mark := ts.confirmedMark(sh.ID(), copies)
+	if mark.Load() >= seq {
+		return true
+	}
+	if !ts.cfg.Lease() {
+		return false
+	}
+	for was := mark.Load(); was < n && !mark.CompareAndSwap(was, n); was = mark.Load() {
+	}
+	return true
+}
+
+func (ts *Tables) confirmedMark(id antipode.Shard, copies int) *atomic.Uint64 {
+	if m, ok := ts.protect.confirmed.Load(copiesID{id, copies}); ok {
+		return m.(*atomic.Uint64) //nolint:forcetypeassert // nothing else is in there
+	}
+	m, _ := ts.protect.confirmed.LoadOrStore(copiesID{id, copies}, new(atomic.Uint64))
+	return m.(*atomic.Uint64) //nolint:forcetypeassert // nothing else is in there
+}
+
+// maxCopies bounds the numbers of copies whose state is known at a start.
+const maxCopies = 8
+
+// confirmStored takes what the run before knew of copies for confirmed.
+func (ts *Tables) confirmStored() {
+	for _, id := range ts.cfg.Journal.Shards() {
+		for k := 1; k <= maxCopies; k++ {
+			if n := ts.cfg.Journal.Shard(id).Copied(k); n > 0 {
+				ts.confirmedMark(id, k).Store(n)
+			}
+		}
+	}
+}
+
+// pause waits for a while.
+func (ts *Tables) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		ts.cfg.Journal.Resume(ctx)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -154,6 +154,12 @@ func (c *cluster) noLease(name antipode.Region) {
 	c.unhold[name] = true
 }
 
+func (c *cluster) leaseAgain(name antipode.Region) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.unhold, name)
+}
+
 func rpo(bound string, edits ...func(*control.Table)) func(*control.Table) {
 	return func(t *control.Table) {
 		t.RPO = bound
@@ -397,8 +403,16 @@ func TestRestartKnowsCopies(t *testing.T) {
 		r := c.reading(oregon, "t", "b", false)
 		c.pass(4 * time.Second)
 		r.waits(t, "read of what nobody else has")
+		c.pass(time.Second)
+		r.fails(t, "read of what nobody else has", table.ErrUnavailable)
 		c.sever(oregon, false)
 		c.exchange()
+		// Whoever has taken over keeps what does not count, too, and says so.
+		r = c.reading(oregon, "t", "b", false)
+		c.pass(time.Second)
+		r.waits(t, "read of what others may have as a write that does not count")
+		c.leaseAgain(oregon)
+		c.pass(time.Second)
 		r.want(t, "read of what others have by now", "b")
 	})
 }

@@ -62,7 +62,7 @@ func (w *work) fixOne(ctx context.Context, f *control.Failover) error {
 		step.proposed = make(map[uint64]control.Frontiers)
 	}
 	step.proposed[f.ID] = cutoff
-	err := w.propose(ctx, control.Command{Fix: &control.Fix{Failover: f.ID, Cutoff: cutoff, At: ts.cfg.Clock.Wall().UnixMilli()}})
+	err := w.propose(ctx, control.Command{Fix: &control.Fix{Failover: f.ID, Cutoff: cutoff, Fences: w.fences, At: ts.cfg.Clock.Wall().UnixMilli()}})
 	switch {
 	case errors.Is(err, control.ErrNotEnough), errors.Is(err, control.ErrStale):
 		delete(step.proposed, f.ID) // refused for good: it may grow again

@@ -44,17 +44,42 @@ func (ts *Tables) getHere(ctx context.Context, t *TableRef, p place, dst []byte)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", t.Name, err)
 	}
-	v, seq, err := ts.see(t, row)
+	v, there, err := ts.shown(ctx, t, p.shard, p.item, row)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", t.Name, err)
 	}
-	if err := ts.tellable(ctx, t, ts.cfg.Journal.Shard(p.shard), seq, &v.Dot); err != nil {
-		return nil, fmt.Errorf("read %s: %w", t.Name, err)
-	}
-	if v.Delete {
+	if !there || v.Delete {
 		return nil, nil
 	}
 	return append(dst, v.Body...), nil
+}
+
+// shown returns the visible version of a row, once it may be told of; false where
+// there is none any more. What was hidden until others had it may have turned out not
+// to count meanwhile, so it is looked at again.
+func (ts *Tables) shown(ctx context.Context, t *TableRef, id antipode.Shard, item, row []byte) (v collision.Version, there bool, err error) {
+	for {
+		var seq uint64
+		if v, seq, err = ts.see(t, row); err != nil {
+			return v, false, err
+		}
+		if seq > 0 || t.AckCopies() > 0 {
+			if err := ts.tellable(ctx, t, ts.cfg.Journal.Shard(id), seq, &v.Dot); err != nil {
+				return v, false, err
+			}
+		}
+		if t.AckCopies() == 0 || v.Dot.Origin != ts.origin {
+			return v, true, nil
+		}
+		now, err := ts.cfg.Store.Get(nil, item)
+		switch {
+		case errors.Is(err, engine.ErrNotFound):
+			return v, false, nil
+		case err != nil || bytes.Equal(now, row):
+			return v, true, err
+		}
+		row = now
+	}
 }
 
 // see returns the visible version of a row and the own sequence that showing it
@@ -147,20 +172,18 @@ func (ts *Tables) walk(ctx context.Context, r *RangeRequest, it engine.Iterator,
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		v, seq, err := ts.see(r.Table, it.Value())
-		if err != nil {
-			return err
-		}
 		row := it.Key()
 		if len(row) < itemHeader {
 			return fmt.Errorf("%w: item row %x", engine.ErrCorrupt, row)
 		}
-		if seq > 0 || r.Table.AckCopies() > 0 {
-			if err := ts.tellable(ctx, r.Table, ts.cfg.Journal.Shard(shardOfRow(r.Table, row)), seq, &v.Dot); err != nil {
-				return err
-			}
+		v, there, err := ts.shown(ctx, r.Table, shardOfRow(r.Table, row), row, it.Value())
+		if err != nil {
+			return err
 		}
-		if v.Delete {
+		if !there && ts.pend.has(row) {
+			return ts.pendingError(r.Table)
+		}
+		if !there || v.Delete {
 			continue
 		}
 		key, err := splitKey(row[itemHeader:])

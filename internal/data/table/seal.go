@@ -34,6 +34,7 @@ func fixed(f *control.Failover) bool { return f.Cutoff != nil }
 func (w *work) seal(ctx context.Context) error {
 	ts := w.ts
 	open := w.failovers(underWay)
+	w.fences = w.state.Fences
 	for _, f := range open {
 		if err := ts.sealRoles(f); err != nil {
 			return fmt.Errorf("seal for failover %d: %w", f.ID, err)
@@ -43,7 +44,7 @@ func (w *work) seal(ctx context.Context) error {
 		if _, told := f.Sealed[ts.cfg.Self]; told || f.Successor == ts.cfg.Self {
 			continue // the cutoff will tell what the successor has, and that it has sealed
 		}
-		err := w.propose(ctx, control.Command{Seal: &control.Seal{Failover: f.ID, Region: ts.cfg.Self, Had: ts.frontiers(f.Set)}})
+		err := w.propose(ctx, control.Command{Seal: &control.Seal{Failover: f.ID, Region: ts.cfg.Self, Had: ts.frontiers(f.Set), Fences: w.fences}})
 		if err != nil && !errors.Is(err, control.ErrStale) {
 			return fmt.Errorf("tell the group what %s has for failover %d: %w", ts.cfg.Self, f.ID, err)
 		}

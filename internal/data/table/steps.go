@@ -65,11 +65,12 @@ func (ts *Tables) StepRoles(ctx context.Context) (again time.Duration, err error
 		ts.passOver()
 	}
 	w := &work{ts: ts, state: state}
-	// Everything that has ended is sealed before anything new is decided.
-	if err := w.seal(ctx); err != nil {
+	// Cutoffs are in force before anything is reported or gathered, and everything
+	// that has ended is sealed before anything new is decided.
+	if err := w.install(); err != nil {
 		return stepAgain, err
 	}
-	if err := w.install(); err != nil {
+	if err := w.seal(ctx); err != nil {
 		return stepAgain, err
 	}
 	if !ts.fill.on.Load() {
@@ -95,7 +96,9 @@ type work struct {
 	state *control.State
 	errs  []error
 	later bool // something can't be done yet
-	kick  bool // entries that have waited may be applied
+	// fences is how many fencings everything is sealed for.
+	fences uint64
+	kick   bool // entries that have waited may be applied
 	// commits are what has been opened and is not durable yet.
 	commits []*journal.Commit
 }

@@ -117,6 +117,7 @@ func New(cfg Config) *Tables {
 	ts.protect.began = cfg.Clock.Wall()
 	ts.fill.on.Store(cfg.Filling)
 	ts.tn.broken = errors.Join(ts.loadTenures(nil), ts.loadPending(nil))
+	ts.confirmStored()
 	return ts
 }
 
