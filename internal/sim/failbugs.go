@@ -55,6 +55,14 @@ func (g bugs) roles(c *core, cfg *table.Config) {
 	}
 }
 
+// silent is after how long a region counts as out of reach.
+func (g bugs) silent() time.Duration {
+	if g.is(BugSkipFence) {
+		return silent / 5
+	}
+	return silent
+}
+
 // clock is what a region counts its lease by.
 func (g bugs) clock(r *site) func() time.Duration {
 	v := g.s.group.voters[r.name]

@@ -43,3 +43,38 @@ func TestFailovers(t *testing.T) {
 		t.Logf("%8d %s", total[name], name)
 	}
 }
+
+// TestPlantedFailovers checks that the checkers notice each planted bug about
+// losing a region within a few seeds.
+func TestPlantedFailovers(t *testing.T) {
+	const most = 60
+	harsh := Faults{
+		Crashes: 0.15, Isolations: 0.2, Losses: 0.1, PairCuts: 0.1, Freezes: 0.2, Switches: 0.3, Cuts: 0.2, Stalls: 0.2,
+		Delay: 60 * time.Millisecond, Jitter: 40 * time.Millisecond, Disk: 30 * time.Millisecond, Skew: 100 * time.Millisecond,
+	}
+	// Where the search begins: these were the first to find it when it was written.
+	first := map[Bug]uint64{}
+	for _, bug := range FailoverBugs() {
+		t.Run(string(bug), func(t *testing.T) {
+			for n := range uint64(most) {
+				faults, seed := harsh, max(1, first[bug])+n
+				if bug == BugLeaseByWall {
+					faults.Hours = 0.5
+				}
+				cfg := failoverConfig(seed)
+				cfg.Faults, cfg.Bug, cfg.OutcomesOnly = &faults, bug, true
+				res := Run(t, cfg)
+				if len(res.Violations) == 0 {
+					continue
+				}
+				t.Logf("seed %d: %s", seed, res.Violations[0])
+				cfg.Bug = ""
+				if res := Run(t, cfg); len(res.Violations) > 0 {
+					t.Errorf("seed %d, without the bug: %s", seed, res.Violations[0])
+				}
+				return
+			}
+			t.Errorf("%d seeds did not find it", most)
+		})
+	}
+}

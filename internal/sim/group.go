@@ -197,7 +197,7 @@ func (s *simulation) tellLeader(v *voter) {
 	}
 	var r outage
 	for _, b := range s.group.order {
-		if b != v.name && s.mono(v)-v.heard[b] < silent {
+		if b != v.name && s.mono(v)-v.heard[b] < s.bugs.silent() {
 			r.Reaches = append(r.Reaches, b)
 		}
 	}

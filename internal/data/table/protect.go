@@ -330,7 +330,7 @@ func (ts *Tables) copied(ctx context.Context, t *TableRef, sh *journal.Shard, se
 			}
 			continue
 		case err == nil:
-			return ts.goOn(t, sh, seq)
+			return ts.goOn(ctx, t, sh, seq)
 		case ctx.Err() != nil:
 			return err
 		}

@@ -48,6 +48,10 @@ type stretch struct {
 	set   antipode.Shard
 	row   []byte // its key
 	dirty bool   // changed since it was stored
+	// kept is closed once its first row is durable, or can't be made so; nil for one
+	// of a run before.
+	kept chan struct{}
+	err  error // then this is why not
 }
 
 // add puts a write on record.
@@ -67,28 +71,61 @@ func (s *stretch) add(e *journal.Entry) {
 // goOn puts an own write on record that is answered, or shown, without the copies
 // that its table promises, along with those before it. The first one's record is
 // durable before that.
-func (ts *Tables) goOn(t *TableRef, sh *journal.Shard, seq uint64) error {
+func (ts *Tables) goOn(ctx context.Context, t *TableRef, sh *journal.Shard, seq uint64) error {
 	p := &ts.protect
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	s := p.stretches[t.ID]
 	if s != nil {
-		return ts.extend(s, sh, seq)
-	}
-	s = &stretch{
-		Stretch: Stretch{Table: t.ID, Name: t.Name, Copies: t.AckCopies(), Open: true, Upto: make(map[antipode.Shard]uint64)},
-		set:     t.Shards(),
-	}
-	if err := ts.extend(s, sh, seq); err != nil || s.Writes == 0 {
-		return err // enough have it by now
-	}
-	s.row = binary.BigEndian.AppendUint64(tablePrefix(prefixStretch, t.ID), uint64(s.First.Stamp))
-	if err := ts.store(s); err != nil {
+		err := ts.extend(s, sh, seq)
+		p.mu.Unlock()
+		if err == nil && s.kept != nil {
+			<-s.kept
+			ts.cfg.Journal.Resume(ctx)
+			err = s.err
+		}
 		return err
 	}
-	p.stretches[t.ID] = s
-	ts.cfg.Logger.Warn("writes are answered without the copies promised", "table", t.Name, "copies", s.Copies, "first", s.First.Dot)
-	return nil
+	s, c, err := ts.beginLocked(t, sh, seq)
+	p.mu.Unlock()
+	if s == nil || err != nil {
+		return err // enough have it by now
+	}
+	// Nobody who only has to look something up waits for the disk.
+	if err := c.Wait(); err != nil {
+		s.err = fmt.Errorf("put unprotected writes of %s on record: %w", s.Name, err)
+		p.mu.Lock()
+		delete(p.stretches, t.ID)
+		p.mu.Unlock()
+	}
+	close(s.kept)
+	if s.err == nil {
+		ts.cfg.Logger.Warn("writes are answered without the copies promised", "table", t.Name, "copies", s.Copies, "first", s.First.Dot)
+	}
+	return s.err
+}
+
+// beginLocked begins a stretch, whose row is on its way to disk then; nil where
+// enough members have everything.
+func (ts *Tables) beginLocked(t *TableRef, sh *journal.Shard, seq uint64) (*stretch, engine.Commit, error) {
+	s := &stretch{
+		Stretch: Stretch{Table: t.ID, Name: t.Name, Copies: t.AckCopies(), Open: true, Upto: make(map[antipode.Shard]uint64)},
+		set:     t.Shards(), kept: make(chan struct{}),
+	}
+	if err := ts.extend(s, sh, seq); err != nil || s.Writes == 0 {
+		return nil, nil, err
+	}
+	s.row = binary.BigEndian.AppendUint64(tablePrefix(prefixStretch, t.ID), uint64(s.First.Stamp))
+	b := ts.cfg.Store.NewBatch()
+	if err := s.put(b); err != nil {
+		b.Discard()
+		return nil, nil, err
+	}
+	c, err := ts.cfg.Store.Apply(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("put unprotected writes of %s on record: %w", s.Name, err)
+	}
+	ts.protect.stretches[t.ID] = s
+	return s, c, nil
 }
 
 // extend adds the table's own writes of a shard up to a sequence that are not on
@@ -102,23 +139,6 @@ func (ts *Tables) extend(s *stretch, sh *journal.Shard, upto uint64) error {
 		if e.Mutation.Table == s.Table {
 			s.add(e)
 		}
-	}
-	return nil
-}
-
-// store makes an open stretch's row durable.
-func (ts *Tables) store(s *stretch) error {
-	b := ts.cfg.Store.NewBatch()
-	if err := s.put(b); err != nil {
-		b.Discard()
-		return err
-	}
-	c, err := ts.cfg.Store.Apply(b)
-	if err == nil {
-		err = c.Wait()
-	}
-	if err != nil {
-		return fmt.Errorf("put unprotected writes of %s on record: %w", s.Name, err)
 	}
 	return nil
 }
@@ -141,7 +161,17 @@ func (ts *Tables) shownWithout(t *TableRef, id antipode.Shard, seq uint64) (bool
 		return false, err
 	}
 	s := ts.protect.stretches[t.ID]
-	return s != nil && s.Upto[id] >= seq, nil
+	if s == nil || s.Upto[id] < seq {
+		return false, nil
+	}
+	if s.kept != nil {
+		select {
+		case <-s.kept:
+		default:
+			return false, nil // its record is on its way to disk: who asks waits for it
+		}
+	}
+	return true, nil
 }
 
 // loadStretchesLocked reads the stretches that were open when this region
@@ -320,24 +350,25 @@ func (ts *Tables) keepProtection() error {
 		}
 	}
 	for id, s := range p.stretches {
-		switch {
-		case !ts.guardLocked(guardID{s.set, s.Copies}).missing.Load() && ts.covered(s):
+		ends := !ts.guardLocked(guardID{s.set, s.Copies}).missing.Load() && ts.covered(s)
+		if !ends && (!s.dirty || !due) {
+			continue
+		}
+		if ends {
 			s.Open, s.Ended = false, now.UnixMilli()
-			if err := ts.store(s); err != nil {
-				s.Open = true
-				return err
-			}
+		}
+		// A crash that takes this leaves the stretch open: it ends again.
+		b := ts.cfg.Store.NewBatch()
+		if err := s.put(b); err != nil {
+			b.Discard()
+			return err
+		}
+		if err := ts.cfg.Store.ApplyLater(b); err != nil {
+			return fmt.Errorf("put unprotected writes of %s on record: %w", s.Name, err)
+		}
+		if ends {
 			delete(p.stretches, id)
 			ts.cfg.Logger.Info("writes that were answered without copies have them", "table", s.Name, "writes", s.Writes, "first", s.First.Dot, "last", s.Last.Dot)
-		case s.dirty && due:
-			b := ts.cfg.Store.NewBatch()
-			if err := s.put(b); err != nil {
-				b.Discard()
-				return err
-			}
-			if err := ts.cfg.Store.ApplyLater(b); err != nil {
-				return fmt.Errorf("put unprotected writes of %s on record: %w", s.Name, err)
-			}
 		}
 	}
 	return nil
