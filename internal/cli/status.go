@@ -381,10 +381,34 @@ func (a *app) printStatus(r *report, details bool) error {
 			return err
 		}
 	}
+	if err := a.printMoved(r); err != nil {
+		return err
+	}
 	if details {
 		return a.printDetails(r)
 	}
 	return nil
+}
+
+// printMoved says which items are written elsewhere than in the region that they
+// belong to, and which roles stand still. The writer of a global table is in the
+// list of tables.
+func (a *app) printMoved(r *report) error {
+	var lines []string
+	for _, role := range r.Roles {
+		switch {
+		case role.Failover > 0:
+			lines = append(lines, fmt.Sprintf("%s: %s takes over, and accepts no writes yet; see antipode failover list", roleName(role), role.Holder))
+		case role.Next != "":
+			lines = append(lines, fmt.Sprintf("%s: being handed from %s to %s", roleName(role), role.Holder, role.Next))
+		case role.Home != "" && role.Home != role.Holder:
+			lines = append(lines, fmt.Sprintf("%s: written in %s", roleName(role), role.Holder))
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return a.print("\n%s", strings.Join(lines, "\n"))
 }
 
 func orDash(s string) string {
