@@ -502,7 +502,7 @@ func (s *State) fix(c Fix) error {
 	if missing := s.Unsealed(f); len(missing) > 0 {
 		return fmt.Errorf("fix the cutoff of failover %d: %w: %v neither sealed nor fenced", f.ID, ErrNotEnough, missing)
 	}
-	held, need := 1, Frontiers{} // the successor itself
+	held, need := 1, c.Cutoff.Clone() // the successor itself, which has sealed before it looked
 	for name, had := range f.Sealed {
 		need = need.Join(had)
 		switch {

@@ -18,7 +18,7 @@ func (r *Region) chronicle() {
 		changed := r.group.Changed()
 		now := r.group.State()
 		for _, line := range happened(was, now) {
-			r.log.Warn(line)
+			r.log.Warn("the regions agreed", "what", line)
 		}
 		was = now
 		if r.awaitChange(changed) != nil {

@@ -34,7 +34,7 @@ func (w *work) fix(ctx context.Context) error {
 			continue
 		}
 		w.later = true
-		if _, told := f.Sealed[ts.cfg.Self]; !told || len(w.state.Unsealed(f)) > 0 {
+		if len(w.state.Unsealed(f)) > 0 {
 			continue
 		}
 		if err := w.fixOne(ctx, f); err != nil {

@@ -40,8 +40,8 @@ func (w *work) seal(ctx context.Context) error {
 		}
 	}
 	for _, f := range open {
-		if _, told := f.Sealed[ts.cfg.Self]; told {
-			continue
+		if _, told := f.Sealed[ts.cfg.Self]; told || f.Successor == ts.cfg.Self {
+			continue // the cutoff will tell what the successor has, and that it has sealed
 		}
 		err := w.propose(ctx, control.Command{Seal: &control.Seal{Failover: f.ID, Region: ts.cfg.Self, Had: ts.frontiers(f.Set)}})
 		if err != nil && !errors.Is(err, control.ErrStale) {
