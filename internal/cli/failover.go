@@ -349,8 +349,8 @@ func (a *app) printFailovers(out operator.FailoverList) error {
 		}
 		state := fmt.Sprintf("open after %v", time.Duration(f.Fixed-f.Began)*time.Millisecond)
 		switch {
-		case f.Fixed == 0 && len(f.WaitsFor) > 0:
-			state = fmt.Sprintf("under way, waits for %v", f.WaitsFor)
+		case f.Fixed == 0 && f.Waits != "":
+			state = "under way, waits for " + f.Waits
 		case f.Fixed == 0:
 			state = "under way"
 		}

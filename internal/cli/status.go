@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -275,9 +276,31 @@ func (r *report) merge(in *install) {
 		}
 		r.Regions = append(r.Regions, one)
 	}
+	for i := range r.Roles {
+		r.newest(&r.Roles[i])
+		if role := r.Roles[i]; role.Home == "" {
+			if t, ok := tables[role.Table]; ok {
+				t.Writer = role.Holder
+				tables[role.Table] = t
+			}
+		}
+	}
 	r.Tables = slices.SortedFunc(maps.Values(tables), func(a, b tableReport) int { return strings.Compare(a.Name, b.Name) })
 	if r.Tables == nil {
 		r.Tables = []tableReport{}
+	}
+}
+
+// newest replaces a role by what a region says that knows of a later tenure: one
+// that a person forced is not agreed on until the regions reach each other again.
+func (r *report) newest(role *operator.RoleStatus) {
+	for _, s := range r.full {
+		for _, other := range s.Roles {
+			if other.Table == role.Table && other.Home == role.Home &&
+				cmp.Or(cmp.Compare(other.Epoch, role.Epoch), cmp.Compare(other.Holder, role.Holder)) > 0 {
+				*role = other
+			}
+		}
 	}
 }
 

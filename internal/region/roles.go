@@ -336,16 +336,35 @@ func tableNames(s *control.State, ids []control.RoleID) (names []string) {
 	return names
 }
 
+// waitsFor says what a failover without a cutoff waits for.
 func waitsFor(s *control.State, f *control.Failover) string {
-	missing := s.Unsealed(f)
-	if len(missing) == 0 {
-		return string(f.Successor) + " to have what the others have"
+	if missing := s.Unsealed(f); len(missing) > 0 {
+		return joinNames(missing) + " to say what they have"
 	}
-	names := make([]string, len(missing))
-	for i, m := range missing {
-		names[i] = string(m)
+	// The lost region counts again when it is back: it has what it answered.
+	var away []antipode.Region
+	have := 1 // the successor itself
+	for _, name := range s.MembersOf(f.Set) {
+		switch _, sealed := f.Sealed[name]; {
+		case name == f.Successor:
+		case sealed:
+			have++
+		default:
+			away = append(away, name)
+		}
 	}
-	return strings.Join(names, ", ") + " to say what they have"
+	if short := s.MustHear(f) - have; short > 0 && len(away) > 0 {
+		return fmt.Sprintf("%d of %s to be back, since rpo: 0s promises that nothing that was answered is lost", short, joinNames(away))
+	}
+	return string(f.Successor) + " to have what the others have"
+}
+
+func joinNames(names []antipode.Region) string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = string(n)
+	}
+	return strings.Join(out, ", ")
 }
 
 // awaitCutoffs waits until the new holders may accept writes.
@@ -396,7 +415,7 @@ func (r *Region) Failovers(ctx context.Context) (operator.FailoverList, error) {
 			st.Roles = append(st.Roles, role)
 		}
 		if f.Cutoff == nil {
-			st.WaitsFor = v.State.Unsealed(f)
+			st.WaitsFor, st.Waits = v.State.Unsealed(f), waitsFor(v.State, f)
 		}
 		out.Failovers = append(out.Failovers, st)
 	}
