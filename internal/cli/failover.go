@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"strings"
@@ -117,6 +119,9 @@ func roleName(r operator.RoleStatus) string {
 // listTimeout bounds one region's answer to a question that changes nothing.
 const listTimeout = 5 * time.Second
 
+// healthTimeout bounds the question whether a region is well enough to be asked.
+const healthTimeout = 2 * time.Second
+
 // askOne has one region answer: the one named, or the first that does. Each has
 // so much time, so that one that stands still does not keep the next from being asked.
 func (in *install) askOne(ctx context.Context, name string, each time.Duration, call func(context.Context, *operator.Client) error) error {
@@ -125,6 +130,40 @@ func (in *install) askOne(ctx context.Context, name string, each time.Duration, 
 		defer cancel()
 		return call(ctx, c)
 	})
+}
+
+// askCurrent asks one region for something that the regions agree on: the one
+// named, or the first that is not cut off from the others, since what a region
+// knew before that may no longer be so. Where all that answer are, that is said.
+func (a *app) askCurrent(ctx context.Context, in *install, name string, call func(context.Context, *operator.Client) error) error {
+	if name != "" {
+		return in.askOne(ctx, name, listTimeout, call)
+	}
+	warning := ""
+	for _, r := range in.local() {
+		if r.Witness {
+			continue
+		}
+		var h operator.Health
+		err := in.askOne(ctx, string(r.Name), healthTimeout, func(ctx context.Context, c *operator.Client) (err error) {
+			h, err = c.Health(ctx)
+			return err
+		})
+		switch {
+		case err != nil:
+		case h.State == operator.StateDetached:
+			warning = fmt.Sprintf("%s is detached: %s; it may not know the latest", r.Name, h.Reason)
+		default:
+			return in.askOne(ctx, string(r.Name), listTimeout, call)
+		}
+	}
+	if err := in.askOne(ctx, "", listTimeout, call); err != nil {
+		return err
+	}
+	if warning != "" {
+		a.note("%s", warning)
+	}
+	return nil
 }
 
 func (a *app) failoverCommand() *cobra.Command {
@@ -219,7 +258,10 @@ func (a *app) confirm(lost antipode.Region, yes string, force bool) error {
 	}
 	a.note("%s loses its place to other regions; %s.\nType the name of the lost region to go on:", lost, warning)
 	line, err := bufio.NewReader(a.in).ReadString('\n')
-	if err != nil {
+	switch {
+	case errors.Is(err, io.EOF):
+		return usagef("nothing was typed, and nothing was changed; the name of the lost region can be given with --yes %s", lost)
+	case err != nil:
 		return fmt.Errorf("read the confirmation: %w", err)
 	}
 	if strings.TrimSpace(line) != string(lost) {
@@ -268,7 +310,7 @@ func (a *app) failoverListCommand() *cobra.Command {
 				return err
 			}
 			var out operator.FailoverList
-			err = in.askOne(cmd.Context(), from, listTimeout, func(ctx context.Context, c *operator.Client) (err error) {
+			err = a.askCurrent(cmd.Context(), in, from, func(ctx context.Context, c *operator.Client) (err error) {
 				out, err = c.Failovers(ctx)
 				return err
 			})
@@ -283,7 +325,7 @@ func (a *app) failoverListCommand() *cobra.Command {
 	}
 	dataFlag(c, &dir)
 	outputFlag(c, &output)
-	c.Flags().StringVar(&from, "region", "", "ask this `region` (default: the first that answers)")
+	c.Flags().StringVar(&from, "region", "", "ask this `region` (default: the first that is not cut off)")
 	return c
 }
 
@@ -307,8 +349,8 @@ func (a *app) printFailovers(out operator.FailoverList) error {
 		}
 		state := fmt.Sprintf("open after %v", time.Duration(f.Fixed-f.Began)*time.Millisecond)
 		switch {
-		case f.Fixed == 0 && len(f.WaitsFor) > 0:
-			state = fmt.Sprintf("under way, waits for %v", f.WaitsFor)
+		case f.Fixed == 0 && f.Waits != "":
+			state = "under way, waits for " + f.Waits
 		case f.Fixed == 0:
 			state = "under way"
 		}

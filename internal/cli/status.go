@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -275,9 +276,31 @@ func (r *report) merge(in *install) {
 		}
 		r.Regions = append(r.Regions, one)
 	}
+	for i := range r.Roles {
+		r.newest(&r.Roles[i])
+		if role := r.Roles[i]; role.Home == "" {
+			if t, ok := tables[role.Table]; ok {
+				t.Writer = role.Holder
+				tables[role.Table] = t
+			}
+		}
+	}
 	r.Tables = slices.SortedFunc(maps.Values(tables), func(a, b tableReport) int { return strings.Compare(a.Name, b.Name) })
 	if r.Tables == nil {
 		r.Tables = []tableReport{}
+	}
+}
+
+// newest replaces a role by what a region says that knows of a later tenure: one
+// that a person forced is not agreed on until the regions reach each other again.
+func (r *report) newest(role *operator.RoleStatus) {
+	for _, s := range r.full {
+		for _, other := range s.Roles {
+			if other.Table == role.Table && other.Home == role.Home &&
+				cmp.Or(cmp.Compare(other.Epoch, role.Epoch), cmp.Compare(other.Holder, role.Holder)) > 0 {
+				*role = other
+			}
+		}
 	}
 }
 
@@ -381,10 +404,34 @@ func (a *app) printStatus(r *report, details bool) error {
 			return err
 		}
 	}
+	if err := a.printMoved(r); err != nil {
+		return err
+	}
 	if details {
 		return a.printDetails(r)
 	}
 	return nil
+}
+
+// printMoved says which items are written elsewhere than in the region that they
+// belong to, and which roles stand still. The writer of a global table is in the
+// list of tables.
+func (a *app) printMoved(r *report) error {
+	var lines []string
+	for _, role := range r.Roles {
+		switch {
+		case role.Failover > 0:
+			lines = append(lines, fmt.Sprintf("%s: %s takes over, and accepts no writes yet; see antipode failover list", roleName(role), role.Holder))
+		case role.Next != "":
+			lines = append(lines, fmt.Sprintf("%s: being handed from %s to %s", roleName(role), role.Holder, role.Next))
+		case role.Home != "" && role.Home != role.Holder:
+			lines = append(lines, fmt.Sprintf("%s: written in %s", roleName(role), role.Holder))
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return a.print("\n%s", strings.Join(lines, "\n"))
 }
 
 func orDash(s string) string {

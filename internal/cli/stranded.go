@@ -44,7 +44,7 @@ func (a *app) strandedListCommand() *cobra.Command {
 	}
 	dataFlag(c, &dir)
 	outputFlag(c, &output)
-	c.Flags().StringVar(&from, "region", "", "ask this `region` (default: the first that answers)")
+	c.Flags().StringVar(&from, "region", "", "ask this `region` (default: the first that is not cut off)")
 	c.Flags().BoolVar(&all, "all", false, "list those that were decided on, too")
 	return c
 }
@@ -64,7 +64,7 @@ func (a *app) listStranded(ctx context.Context, dir, from string, args []string,
 		lost = r.Name
 	}
 	var list []operator.Stranded
-	err = in.askOne(ctx, from, listTimeout, func(ctx context.Context, c *operator.Client) (err error) {
+	err = a.askCurrent(ctx, in, from, func(ctx context.Context, c *operator.Client) (err error) {
 		list, err = c.Stranded(ctx, lost)
 		return err
 	})

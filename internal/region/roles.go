@@ -89,6 +89,12 @@ func (r *Region) Switch(ctx context.Context, q operator.SwitchRequest) (operator
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var out operator.SwitchStatus
+	// What this region knew before it was cut off is no answer: others may hold
+	// those roles by now.
+	if st := r.group.Status(); len(st.Reachable) <= len(st.Voters)/2 {
+		return out, fmt.Errorf("%w: %s reaches %d of %d voters, so it can't agree on anything, and what it knows of who accepts writes may be old; nothing was changed",
+			operator.ErrUnavailable, r.cfg.Name, len(st.Reachable), len(st.Voters))
+	}
 	s := r.group.State()
 	c, err := r.planSwitch(s, q, &out)
 	if err != nil {
@@ -138,6 +144,9 @@ func (r *Region) planSwitch(s *control.State, q operator.SwitchRequest, out *ope
 	}
 	if reg, ok := s.Regions[q.Region]; !ok || reg.Witness {
 		return nil, fmt.Errorf("%w: there is neither a table nor a region with data that is called %s", operator.ErrNotFound, q.Region)
+	}
+	if q.Region == q.To {
+		return nil, fmt.Errorf("%w: a region can't hand over to itself; name another one than %s", operator.ErrInvalid, q.To)
 	}
 	for _, id := range s.RolesOf(q.Region) {
 		t, _ := s.TableByID(id.Table)
@@ -193,6 +202,8 @@ func (r *Region) switching(c *control.Switch) (pending int, err error) {
 			continue
 		}
 		switch role := t.Role(id.Home); {
+		case role.Holder == c.To && role.Failover > 0 && role.Epoch != id.Epoch:
+			return pending, fmt.Errorf("%w: a failover came between: %s has the role of %s, and what was not there yet is set aside when its former holder is back; see `antipode stranded list`", operator.ErrConflict, c.To, t.Name)
 		case role.Holder == c.To:
 		case role.Next == c.To:
 			pending++
@@ -325,16 +336,35 @@ func tableNames(s *control.State, ids []control.RoleID) (names []string) {
 	return names
 }
 
+// waitsFor says what a failover without a cutoff waits for.
 func waitsFor(s *control.State, f *control.Failover) string {
-	missing := s.Unsealed(f)
-	if len(missing) == 0 {
-		return string(f.Successor) + " to have what the others have"
+	if missing := s.Unsealed(f); len(missing) > 0 {
+		return joinNames(missing) + " to say what they have"
 	}
-	names := make([]string, len(missing))
-	for i, m := range missing {
-		names[i] = string(m)
+	// The lost region counts again when it is back: it has what it answered.
+	var away []antipode.Region
+	have := 1 // the successor itself
+	for _, name := range s.MembersOf(f.Set) {
+		switch _, sealed := f.Sealed[name]; {
+		case name == f.Successor:
+		case sealed:
+			have++
+		default:
+			away = append(away, name)
+		}
 	}
-	return strings.Join(names, ", ") + " to say what they have"
+	if short := s.MustHear(f) - have; short > 0 && len(away) > 0 {
+		return fmt.Sprintf("%d of %s to be back, since rpo: 0s promises that nothing that was answered is lost", short, joinNames(away))
+	}
+	return string(f.Successor) + " to have what the others have"
+}
+
+func joinNames(names []antipode.Region) string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = string(n)
+	}
+	return strings.Join(out, ", ")
 }
 
 // awaitCutoffs waits until the new holders may accept writes.
@@ -385,7 +415,7 @@ func (r *Region) Failovers(ctx context.Context) (operator.FailoverList, error) {
 			st.Roles = append(st.Roles, role)
 		}
 		if f.Cutoff == nil {
-			st.WaitsFor = v.State.Unsealed(f)
+			st.WaitsFor, st.Waits = v.State.Unsealed(f), waitsFor(v.State, f)
 		}
 		out.Failovers = append(out.Failovers, st)
 	}

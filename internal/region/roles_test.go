@@ -81,6 +81,8 @@ func TestFailoverByPerson(t *testing.T) {
 		// The minority side is told what its word would mean.
 		_, err = w.regions["oregon"].Failover(t.Context(), operator.FailoverRequest{Region: "mumbai", By: "me"})
 		refuses(t, "without a majority", err, operator.ErrUnavailable, "oregon reaches 1 of 3 voters")
+		_, err = w.regions["oregon"].Switch(t.Context(), operator.SwitchRequest{Table: "catalog", To: "oregon", By: "me"})
+		refuses(t, "switch of what it believes to have", err, operator.ErrUnavailable, "oregon reaches 1 of 3 voters")
 		w.heal("oregon")
 		w.eventually(20*time.Second, "oregon is back", func() bool {
 			l := w.stateOf("oregon").Regions["oregon"].Lease

@@ -20,11 +20,11 @@ import (
 
 // checks lists the files by the system that they run against, in their order, each
 // with where to look for ports: below those that outgoing connections get (32768 on
-// Linux). The check that kills regions comes last: it ends them when it is done.
+// Linux). The checks that kill regions come last: they end them when they are done.
 func checks() map[int][]string {
 	return map[int][]string{
 		21000: {"modes", "crash"},
-		27000: {"collisions", "bulk", "api", "auth", "input"},
+		27000: {"collisions", "bulk", "api", "auth", "input", "failover"},
 	}
 }
 

@@ -93,6 +93,8 @@ type FailoverStatus struct {
 	Fixed     int64           `json:"fixed,omitempty"` // when the cutoff was fixed; 0: under way
 	// WaitsFor are the regions that have yet to say what they have.
 	WaitsFor []antipode.Region `json:"waits_for,omitempty"`
+	// Waits says in words what it waits for, while it has no cutoff.
+	Waits string `json:"waits,omitempty"`
 }
 
 // LeaseStatus is the lease of a region that stores data, as seen from the one

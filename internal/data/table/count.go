@@ -3,11 +3,13 @@ package table
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/engine"
 )
 
 // countCache keeps item counts for a while: counting walks the table.
@@ -71,7 +73,7 @@ func (ts *Tables) Count(ctx context.Context, t *TableRef) (items, bytes int64, e
 func (ts *Tables) countOn(ctx context.Context, t *TableRef, c *counted, start time.Time) error {
 	var last *Key
 	items, size := c.soFar, c.soFarBytes
-	err := ts.Range(ctx, RangeRequest{Table: t, After: c.after}, func(k Key, item []byte) (bool, error) {
+	err := ts.visitAll(ctx, t, c.after, func(k Key, item []byte) (bool, error) {
 		items++
 		size += int64(len(item))
 		if (items-c.soFar)%countLook != 0 || ts.cfg.Clock.Wall().Sub(start) < countSlice {
@@ -88,6 +90,51 @@ func (ts *Tables) countOn(ctx context.Context, t *TableRef, c *counted, start ti
 	c.spent += end.Sub(start)
 	if last == nil {
 		*c = counted{items: items, bytes: size, at: end, took: c.spent}
+	}
+	return nil
+}
+
+// visitAll visits what is in the store after a key, as it is: unlike Range it
+// waits for nobody. Nothing may be told of it but its size. A table whose writes
+// wait for others must not make `antipode status` wait with them, just when
+// somebody wants to know why.
+func (ts *Tables) visitAll(ctx context.Context, t *TableRef, last *Key, visit Visit) error {
+	r := RangeRequest{Table: t}
+	lower, upper := bounds(&r)
+	if last != nil {
+		lower = append(locate(t, *last).item, 0)
+	}
+	it, err := ts.cfg.Store.Iterate(lower, upper)
+	if err != nil {
+		return err
+	}
+	err = ts.visitRows(ctx, t, it, visit)
+	return errors.Join(err, it.Close())
+}
+
+func (ts *Tables) visitRows(ctx context.Context, t *TableRef, it engine.Iterator, visit Visit) error {
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		v, _, err := ts.see(t, it.Value())
+		if err != nil {
+			return err
+		}
+		if v.Delete {
+			continue
+		}
+		row := it.Key()
+		if len(row) < itemHeader {
+			return fmt.Errorf("%w: item row %x", engine.ErrCorrupt, row)
+		}
+		key, err := splitKey(row[itemHeader:])
+		if err != nil {
+			return err
+		}
+		if more, err := visit(key, v.Body); err != nil || !more {
+			return err
+		}
 	}
 	return nil
 }

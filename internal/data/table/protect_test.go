@@ -542,3 +542,24 @@ func (c *cluster) body(r *region, dot string) string {
 	}))
 	return body
 }
+
+// TestCountWaitsForNobody checks that the number of items is told while reads
+// wait for copies: `antipode status` must answer just then.
+func TestCountWaitsForNobody(t *testing.T) {
+	bubble(t, func(c *cluster) {
+		t := c.t
+		c.make("t", antipode.WriteGlobal, rpo("0s", block))
+		c.writing(oregon, "t", "k", "put a").waits(t, "write")
+		c.ranging(oregon, "t").waits(t, "read")
+		count := start(func() (string, error) {
+			ref, err := c.regions[oregon].ts.Table("t")
+			if err != nil {
+				return "", err
+			}
+			items, _, err := c.regions[oregon].ts.Count(context.Background(), ref)
+			return fmt.Sprint(items), err
+		})
+		count.want(t, "count", "1")
+		c.exchange()
+	})
+}
