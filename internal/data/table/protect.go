@@ -278,7 +278,7 @@ func (ts *Tables) answerable(ctx context.Context, t *TableRef, sh *journal.Shard
 // applied now.
 func (ts *Tables) tellable(ctx context.Context, t *TableRef, sh *journal.Shard, seq uint64, seen *antipode.Dot) error {
 	if err := sh.WaitDurable(ctx, seq); err != nil {
-		return err
+		return fmt.Errorf("%w: what was written last is not on the disk of %s in time; try again", ErrUnavailable, ts.cfg.Self)
 	}
 	k := t.AckCopies()
 	if k == 0 || seen != nil && seen.Origin == ts.origin && ts.confirmed(t, sh, k, seq) {

@@ -286,7 +286,14 @@ func (r *Receiver) copy(payload []byte) (reply []byte, commits []*journal.Commit
 	if err != nil {
 		return nil, nil, err
 	}
-	if r.s.cfg.Copier == nil || r.s.stripeOf(id) != r.stripe || !slices.Contains(r.s.cfg.Members(id), r.peer) {
+	members := r.s.cfg.Members(id)
+	if len(members) == 0 && h.Part == 0 && r.s.cfg.Copier != nil {
+		// The tables of this set are not known here yet, or no more, and the peer
+		// has not heard of that: it may offer it again.
+		reply, err = r.codec.sealJSON(frameAnswer, answer{Shard: h.Shard, Offer: h.Offer, Wait: true})
+		return reply, nil, err
+	}
+	if r.s.cfg.Copier == nil || r.s.stripeOf(id) != r.stripe || !slices.Contains(members, r.peer) {
 		return nil, nil, fmt.Errorf("%w: %s sent a copy of shard %s on stripe %d", ErrProtocol, r.peer, id, r.stripe)
 	}
 	b := r.s.inbox(id)
