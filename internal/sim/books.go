@@ -200,7 +200,7 @@ func (s *simulation) wrote(c *core, batch uint64, e *journal.Entry) {
 			w.op.wrote = append(w.op.wrote, w.dot)
 		}
 		c.deciding = nil
-		if s.group != nil {
+		if s.group != nil && w.op != nil {
 			s.withinBound(c, w)
 		}
 	case journal.KindHandoff, journal.KindAccept:

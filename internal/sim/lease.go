@@ -138,7 +138,7 @@ func (s *simulation) goBack(c *core) {
 	state := c.site.state()
 	for _, id := range sortedKeys(state.Failovers) {
 		f := state.Failovers[id]
-		if slices.Contains(state.MembersOf(f.Set), here.Name) && (f.Cutoff == nil || !c.tables.Installed(id)) && !s.bugs.is(BugEarlyReturn) {
+		if slices.Contains(state.MembersOf(f.Set), here.Name) && (f.Cutoff == nil || !c.tables.Installed(id)) {
 			again()
 			return
 		}
@@ -167,7 +167,7 @@ func (s *simulation) decide(v *voter) {
 	now := s.mono(v)
 	view := failover.View{
 		State: s.catalog[v.copy], Self: v.name, Voters: s.group.order, Reports: map[antipode.Region]failover.Report{},
-		Lapsed: func(r antipode.Region) bool { return v.watch.Lapsed(r) || s.bugs.is(BugSkipFence) },
+		Lapsed: func(r antipode.Region) bool { return v.watch.Lapsed(r) || s.bugs.gone(v, r) },
 		Now:    now, Wall: wallNow().UnixMilli(),
 	}
 	for name, o := range v.view {

@@ -73,7 +73,7 @@ type Faults struct {
 	Skew       time.Duration // bound of each wall clock's error
 }
 
-func drawFaults(rng *rand.Rand, group bool) *Faults {
+func drawFaults(rng *rand.Rand, group, alone bool) *Faults {
 	f := &Faults{
 		Delay:  time.Duration(1+rng.IntN(150)) * time.Millisecond,
 		Jitter: time.Duration(1+rng.IntN(60)) * time.Millisecond,
@@ -93,6 +93,9 @@ func drawFaults(rng *rand.Rand, group bool) *Faults {
 		f.Delay, f.Jitter = f.Delay*2/3, f.Jitter*2/3
 		f.Isolations, f.Losses, f.PairCuts = rate(0.15), rate(0.15), rate(0.15)
 		f.Freezes, f.Switches, f.Hours = rate(0.25), rate(0.3), rate(0.1)
+	}
+	if alone {
+		f.Forced = 0.3
 	}
 	return f
 }
@@ -151,6 +154,7 @@ const (
 	statDeletedTables = "entries of deleted tables"
 	statLosses        = "disks lost"
 	statCopies        = "shards copied"
+	statForced        = "failovers forced"
 	statFreezes       = "freezes"
 	statIsolations    = "regions isolated"
 	statHours         = "clocks an hour off"

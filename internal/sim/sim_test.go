@@ -119,8 +119,6 @@ func soakConfig(seed uint64) Config {
 		return Config{Seed: seed, Regions: regionsOf(seed / 8), Steps: stepsOf(seed)}
 	case 1:
 		return Config{Seed: seed, Regions: regionsOf(seed / 8), Steps: stepsOf(seed), LoseDisk: true}
-	case 2:
-		return aloneConfig(seed)
 	default:
 		return failoverConfig(seed)
 	}

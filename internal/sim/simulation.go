@@ -67,7 +67,7 @@ func newSimulation(ctx context.Context, cfg Config) *simulation {
 	}
 	s.bugs = bugs{s: s}
 	if s.faults == nil {
-		s.faults = drawFaults(s.rng, cfg.Group)
+		s.faults = drawFaults(s.rng, cfg.Group, cfg.Alone)
 	}
 	s.drawHabits()
 	s.think = thinking(s.rng.IntN(2) == 0)

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -79,6 +80,7 @@ func (s *simulation) dangers() []danger {
 		{f.Freezes, s.freezes},
 		{f.Switches, s.switches},
 		{f.Hours, s.hours},
+		{f.Forced, s.forces},
 	}
 }
 
@@ -226,6 +228,21 @@ func (s *simulation) freezes(c chance) string {
 	}
 	s.freeze(name, d)
 	return fmt.Sprintf("%s is stopped for %v", name, d.Round(time.Millisecond))
+}
+
+// forces has a person at one of two regions take over what the other one has,
+// which can't be reached: perhaps it is lost, perhaps only cut off.
+func (s *simulation) forces(c chance) string {
+	at, lost := s.anySite(c), s.anySite(c)
+	if at == lost || at.core == nil || s.reaches(at.name, lost.name) {
+		return ""
+	}
+	s.count(statForced)
+	s.spawn(at.core, func(ctx context.Context, a *actor) {
+		_, err := at.core.tables.Force(ctx, lost.name, "a person", "it can't be reached")
+		s.post(a.id, func() { s.note("forced at %s: %v", at.name, err) })
+	})
+	return fmt.Sprintf("a person at %s forces the failover of %s", at.name, lost.name)
 }
 
 // switches has an operator move a table's roles somewhere.

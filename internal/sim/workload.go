@@ -432,7 +432,7 @@ func (s *simulation) finish(c *core, o *operation, err error) {
 	case errors.Is(err, hlc.ErrAhead):
 		o.out = failed
 		s.count(statAheads)
-	case errors.Is(err, table.ErrUnavailable), errors.Is(err, table.ErrThrottled), errors.Is(err, table.ErrNoTable), errors.Is(err, table.ErrNotHome), errors.As(err, &refusedBy):
+	case errors.Is(err, table.ErrUnavailable), len(o.wrote) == 0 && errors.Is(err, context.DeadlineExceeded), errors.Is(err, table.ErrThrottled), errors.Is(err, table.ErrNoTable), errors.Is(err, table.ErrNotHome), errors.As(err, &refusedBy):
 		o.out = failed
 		s.count(statUnavailable)
 	default:
