@@ -543,6 +543,41 @@ func (c *cluster) body(r *region, dot string) string {
 	return body
 }
 
+// TestFencedGivesNoCopy checks that a write does not wait for a region that all
+// know to be lost, that this is on record, and that it ends with its return.
+func TestFencedGivesNoCopy(t *testing.T) {
+	bubble(t, func(c *cluster) {
+		t := c.t
+		c.make("t", antipode.WriteGlobal, rpo("0s", copies(2), leased))
+		c.make("strict", antipode.WriteGlobal, rpo("0s", copies(2), leased, block))
+		c.sever(paris, true)
+		w := c.writing(oregon, "t", "k", "put a")
+		c.pass(time.Second)
+		w.waits(t, "write while paris may come back")
+		c.fence(paris, mumbai)
+		c.pass(500 * time.Millisecond)
+		w.want(t, "write once paris is fenced", "")
+		c.writing(oregon, "t", "k", "put b").want(t, "next write", "")
+		w = c.writing(oregon, "strict", "k", "put c")
+		c.pass(6 * time.Second)
+		w.fails(t, "write that may not go on without", table.ErrUnavailable)
+		if got := c.stretches(oregon); got != "t: put a to put b, 2 writes, open" {
+			t.Errorf("on record: %s", got)
+		}
+		c.sever(paris, false)
+		c.back(paris)
+		c.exchange()
+		c.pass(time.Second)
+		w = c.writing(oregon, "t", "k", "put d")
+		w.waits(t, "write after the return")
+		c.exchange()
+		w.want(t, "write after the return", "")
+		if got := c.stretches(oregon); got != "t: put a to put b, 2 writes" {
+			t.Errorf("on record after the return: %s", got)
+		}
+	})
+}
+
 // TestCountWaitsForNobody checks that the number of items is told while reads
 // wait for copies: `antipode status` must answer just then.
 func TestCountWaitsForNobody(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/engine"
 	"github.com/antipode-io/antipode/internal/replica/journal"
 )
@@ -310,21 +311,34 @@ func (ts *Tables) StepProtect() error {
 			return fmt.Errorf("watch copies: %w", err)
 		}
 		if id.copies > 0 {
-			ts.watch(id, oldest)
+			ts.watch(id, oldest, tooFew(state, ts.cfg.Self, id))
 		}
 	}
 	return ts.keepProtection()
 }
 
+// tooFew reports whether the copies can't be had because the regions agree that too
+// few members are left. Who takes over from a lost region need not wait once more to
+// find out what all know: its writes would stand still for that long again.
+func tooFew(state *control.State, self antipode.Region, id guardID) bool {
+	left := 0
+	for _, name := range state.MembersOf(id.set) {
+		if name != self && !state.Fenced(name) {
+			left++
+		}
+	}
+	return left < id.copies
+}
+
 // watch compares the age of the oldest write that lacks copies with what may be.
-func (ts *Tables) watch(id guardID, oldest time.Duration) {
+func (ts *Tables) watch(id guardID, oldest time.Duration, tooFew bool) {
 	ts.protect.mu.Lock()
 	g := ts.guardLocked(id)
 	ts.protect.mu.Unlock()
 	// Members can be missed only since this region runs.
 	running := ts.cfg.Clock.Wall().Sub(ts.protect.began)
 	switch {
-	case min(oldest, running) > ts.cfg.DegradeAfter:
+	case tooFew, min(oldest, running) > ts.cfg.DegradeAfter:
 		ts.miss(g, id.set)
 	case oldest <= caughtUp && g.missing.Swap(false):
 		ts.cfg.Logger.Info("copies are confirmed again", "copies", id.copies)
