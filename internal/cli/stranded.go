@@ -90,6 +90,9 @@ func (a *app) printStranded(list []operator.Stranded) error {
 		if s.State != "open" {
 			state = fmt.Sprintf(", %s by %s", s.State, s.By)
 		}
+		if s.Again != "" {
+			state += ", carried out again as " + s.Again
+		}
 		now := string(s.Now)
 		switch {
 		case s.Unsure:

@@ -172,8 +172,9 @@ func (r *Region) decide() {
 
 // betterFor is for how long another region must have been the better leader
 // before it gets the leadership. When a region dies, some notice it earlier than
-// others; those must not play ball.
-const betterFor = 1200 * time.Millisecond
+// others; those must not play ball. It counts against the lease of a region that
+// reaches the others and not the leader.
+const betterFor = 700 * time.Millisecond
 
 // heir is a region that would lead better than this one: it reaches more voters,
 // or as many and is a witness. A witness has no data to lose, so the loss of a

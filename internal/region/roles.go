@@ -462,6 +462,9 @@ func (r *Region) Stranded(ctx context.Context, region antipode.Region) ([]operat
 		if w.Delete {
 			st.Item = itemJSON(nil)
 		}
+		if !w.Again.IsZero() {
+			st.Again = w.Again.String()
+		}
 		out = append(out, st)
 	}
 	return out, nil

@@ -122,6 +122,7 @@ type Stranded struct {
 	At     int64           `json:"at,omitempty"` // milliseconds since the Unix epoch
 	Now    json.RawMessage `json:"now"`          // what stands in its place; null for nothing
 	Unsure bool            `json:"unsure,omitempty"`
+	Again  string          `json:"again,omitempty"` // the write that was made of the same request since
 }
 
 // DecideRequest restores or discards stranded writes.

@@ -225,6 +225,47 @@ func TestLostAnswer(t *testing.T) {
 	c.wantRead("catalog", "k", "13")
 }
 
+// TestStrandedAgain: a request whose write was stranded and that its forwarder
+// repeated at the next holder has happened once, and the list says so.
+func TestStrandedAgain(t *testing.T) {
+	c := three(t)
+	check(t, c.write(oregon, "catalog", "k", "put 1"))
+	c.exchange()
+	sent := make(chan struct{})
+	c.held = true
+	c.answer = func(from, to antipode.Region, method string) error {
+		if method != "table.write" || from != paris || to != oregon {
+			return nil
+		}
+		close(sent)
+		return errors.New("connection reset")
+	}
+	done := make(chan error)
+	go func() { done <- c.write(paris, "catalog", "k", "append 2") }()
+	<-sent
+	c.isolate(oregon)
+	c.unhold[oregon] = true
+	c.fence(oregon, mumbai)
+	c.settle()
+	check(t, <-done)
+	c.answer, c.held = nil, false
+	check(t, c.write(mumbai, "catalog", "k", "append 3"))
+	c.rejoin(oregon)
+	c.settle()
+	c.back(oregon)
+	c.wantRead("catalog", "k", "123")
+	c.wantStranded(oregon, "catalog write k=12 now=123 open")
+	for n, r := range c.regions {
+		list, err := r.ts.Stranded(t.Context(), oregon)
+		if err != nil || len(list) != 1 || list[0].Again.Origin.Region != mumbai {
+			t.Fatalf("%s lists %+v, %v; want it carried out again in mumbai", n, list, err)
+		}
+		if err := r.ts.RestoreStranded(t.Context(), list[0].Dot, false, "me"); !errors.Is(err, table.ErrNotStranded) {
+			t.Errorf("%s restores what has happened: %v", n, err)
+		}
+	}
+}
+
 // TestAnswerByJournal finds the outcome of a forwarded write in the journal.
 func TestAnswerByJournal(t *testing.T) {
 	c := three(t)

@@ -42,7 +42,7 @@ func (ts *Tables) writePartitioned(ctx context.Context, w WriteRequest) (WriteRe
 		}
 		var res WriteResult
 		if to := y.to(); to.Holder == ts.cfg.Self {
-			res, err = ts.writeAtHome(ctx, p, &w, terms{}, y.home, y.after)
+			res, err = ts.writeAtHome(ctx, p, &w, terms{request: y.request}, y.home, y.after)
 		} else {
 			res, err = ts.forward(ctx, to, &w, p, y)
 		}

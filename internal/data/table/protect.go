@@ -365,11 +365,13 @@ func (ts *Tables) confirmed(t *TableRef, sh *journal.Shard, copies int, seq uint
 }
 
 func (ts *Tables) confirmedMark(id antipode.Shard, copies int) *atomic.Uint64 {
-	if m, ok := ts.protect.confirmed.Load(copiesID{id, copies}); ok {
-		return m.(*atomic.Uint64) //nolint:forcetypeassert // nothing else is in there
+	at := copiesID{id, copies}
+	m, ok := ts.protect.confirmed.Load(at)
+	if !ok {
+		m, _ = ts.protect.confirmed.LoadOrStore(at, new(atomic.Uint64))
 	}
-	m, _ := ts.protect.confirmed.LoadOrStore(copiesID{id, copies}, new(atomic.Uint64))
-	return m.(*atomic.Uint64) //nolint:forcetypeassert // nothing else is in there
+	mark, _ := m.(*atomic.Uint64) // nothing else is in there
+	return mark
 }
 
 // maxCopies bounds the numbers of copies whose state is known at a start.

@@ -100,7 +100,10 @@ func (k *known) bound(t control.Tenure) (antipode.Frontier, bool) {
 // tells: the write is here, or the holder's tenure has ended without it, and then
 // the error says where to ask next.
 func (ts *Tables) forward(ctx context.Context, to control.Tenure, w *WriteRequest, p place, y *way) (WriteResult, error) {
-	id := newRequestID()
+	if y.request == nil {
+		y.request = newRequestID()
+	}
+	id := y.request
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
 	r := &request{role: control.RoleID{Table: w.Table.ID, Home: y.home}, shard: p.shard, to: to, stop: stop, seen: make(chan struct{})}

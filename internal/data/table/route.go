@@ -60,6 +60,9 @@ type way struct {
 	home  antipode.Region
 	hint  control.Tenure
 	after antipode.Dot
+	// request is the id under which a write was forwarded, if it was: every entry
+	// that comes of it has it, so that a stranded one can be told from a lost one.
+	request []byte
 }
 
 // to returns who holds the role, as far as is known here or was said.
@@ -118,7 +121,7 @@ func (ts *Tables) writeGlobal(ctx context.Context, w WriteRequest) (WriteResult,
 		if to := y.to(); to.Holder != ts.cfg.Self {
 			res, err = ts.forward(ctx, to, &w, p, y)
 		} else if err = ts.awaitHanded(ctx, y.after); err == nil {
-			res, err = ts.commit(ctx, p, &w, terms{})
+			res, err = ts.commit(ctx, p, &w, terms{request: y.request})
 		}
 		if !y.follow(err) {
 			return res, err

@@ -46,6 +46,9 @@ type Stranded struct {
 	// one that is not known here at the moment.
 	Now     []byte
 	Unknown bool
+	// Again is the write that the region which had forwarded this one made of the
+	// same request at the next holder: then the request was carried out, once. Zero where there is none.
+	Again antipode.Dot
 }
 
 // storedStranded is the head of its row; the entry as it is follows.
@@ -143,9 +146,50 @@ func (ts *Tables) stranded(ctx context.Context, t *TableRef, s *storedStranded, 
 	if w.Unknown = ts.pend.has(p.item) || !t.HasReplica(ts.cfg.Self); w.Unknown {
 		return w, nil
 	}
+	if w.Again, err = ts.repeated(t, p, e); err != nil {
+		return nil, err
+	}
 	w.Now, err = ts.getHere(ctx, t, p, nil)
 	ts.listed.note(w.Dot, w.Now)
 	return w, err
+}
+
+// maxBack bounds how many versions of an item are looked through for a repeated request.
+const maxBack = 256
+
+// repeated finds the write that counts of the request that a stranded write came
+// from: among the item's versions, as far back as they are linked in the journal.
+func (ts *Tables) repeated(t *TableRef, p place, e *journal.Entry) (antipode.Dot, error) {
+	if len(e.Request) == 0 {
+		return antipode.Dot{}, nil
+	}
+	v, err := ts.visible(t, p)
+	if err != nil || v == nil {
+		return antipode.Dot{}, err
+	}
+	var names journal.Origins
+	d := v.Dot
+	for range maxBack {
+		if d.IsZero() {
+			break
+		}
+		raw, err := journal.Load(ts.cfg.Store, d)
+		if errors.Is(err, engine.ErrNotFound) {
+			break
+		}
+		if err != nil {
+			return antipode.Dot{}, err
+		}
+		was, err := names.Decode(raw)
+		if err != nil {
+			return antipode.Dot{}, err
+		}
+		if bytes.Equal(was.Request, e.Request) && d != e.Dot {
+			return d, nil
+		}
+		d = was.Replaced
+	}
+	return antipode.Dot{}, nil
 }
 
 // loadStranded finds an open stranded write.
@@ -187,6 +231,13 @@ func (ts *Tables) RestoreStranded(ctx context.Context, d antipode.Dot, force boo
 	}
 	op := &restore{Key: e.Mutation.Key, Body: e.Mutation.Body, Delete: e.Mutation.Delete, Force: force}
 	if !force {
+		again, err := ts.repeated(t, locateEncoded(t, e.Mutation.Key), e)
+		if err != nil {
+			return fmt.Errorf("restore stranded write: %w", err)
+		}
+		if !again.IsZero() {
+			return fmt.Errorf("restore stranded write %s: %w: its request was carried out once more by whoever takes the writes now (%s); discard it, or force it", d, ErrNotStranded, again)
+		}
 		if op.Expect, err = ts.expected(ctx, t, e); err != nil {
 			return fmt.Errorf("restore stranded write: %w", err)
 		}
