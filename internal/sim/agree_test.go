@@ -53,7 +53,8 @@ func newPairing(t *testing.T, seed uint64) *pairing {
 	slices.SortFunc(p.s.order, func(a, b *site) int { return cmpRegions(a.name, b.name) })
 	var all []antipode.Region
 	for i, r := range p.s.order {
-		r.index, r.skew = i, 0
+		r.index = i
+		r.skew.Store(0)
 		r.tuning.waiting = 1 << 20
 		apply(control.Command{PutRegion: &control.Region{Name: r.name}})
 		all = append(all, r.name)

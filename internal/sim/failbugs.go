@@ -75,7 +75,7 @@ func (g bugs) gone(v *voter, r antipode.Region) bool {
 func (g bugs) clock(r *site) func() time.Duration {
 	v := g.s.group.voters[r.name]
 	if g.is(BugLeaseByWall) {
-		return func() time.Duration { return g.s.mono(v) + r.skew + 2*time.Hour }
+		return func() time.Duration { return g.s.mono(v) + time.Duration(r.skew.Load()) + 2*time.Hour }
 	}
 	return func() time.Duration { return g.s.mono(v) }
 }

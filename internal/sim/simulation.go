@@ -80,14 +80,16 @@ func newSimulation(ctx context.Context, cfg Config) *simulation {
 	}
 	pick := func(of ...int) int { return of[s.rng.IntN(len(of))] }
 	for i := range cfg.Regions {
+		skew := s.between(-s.faults.Skew, s.faults.Skew)
 		r := &site{
 			name: antipode.Region([]string{"oregon", "mumbai", "paris", "lagos"}[i]), index: i,
-			mem: vfs.NewCrashableMem(), books: newBooks(), slow: 1, incarnation: 1, skew: s.between(-s.faults.Skew, s.faults.Skew),
+			mem: vfs.NewCrashableMem(), books: newBooks(), slow: 1, incarnation: 1,
 			tuning: tuning{
 				frame: pick(200, 2000, 100_000), waiting: pick(300, 2000, 1<<20), recent: pick(1, 1000, 1<<20),
 				retention: s.between(time.Millisecond, 4*time.Second),
 			},
 		}
+		r.skew.Store(int64(skew))
 		s.sites[r.name] = r
 		s.order = append(s.order, r)
 	}
@@ -215,7 +217,8 @@ func (s *simulation) heal() {
 		}
 	}
 	for _, r := range s.order {
-		r.slow, r.skew = 1, s.between(-s.faults.Skew/4, s.faults.Skew/4)
+		r.slow = 1
+		r.skew.Store(int64(s.between(-s.faults.Skew/4, s.faults.Skew/4)))
 		s.restart(r)
 		if s.group == nil {
 			s.learn(r, len(s.catalog)-1)

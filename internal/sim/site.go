@@ -27,8 +27,8 @@ type site struct {
 	core    *core // nil while it is down
 	mem     *vfs.MemFS
 	ceiling antipode.Stamp
-	skew    time.Duration
-	catalog int // how many changes of the catalog it has heard of
+	skew    atomic.Int64 // of the wall clock, nanoseconds: whoever wakes up by a timer reads it
+	catalog int          // how many changes of the catalog it has heard of
 	known   atomic.Pointer[control.State]
 	slow    int // its disk takes this many times as long
 	books   *books
@@ -137,7 +137,7 @@ func (c *core) open() (err error) {
 		return fmt.Errorf("open journal: %w", err)
 	}
 	c.clock, err = hlc.New(hlc.Config{
-		Wall: func() time.Time { return wallNow().Add(r.skew) }, Ceiling: r.ceiling,
+		Wall: func() time.Time { return wallNow().Add(time.Duration(r.skew.Load())) }, Ceiling: r.ceiling,
 		Persist: func(n antipode.Stamp) error { r.ceiling = n; return nil },
 	})
 	if err != nil {

@@ -195,27 +195,29 @@ func (s *simulation) stalls(c chance) string {
 
 func (s *simulation) clockJumps(c chance) string {
 	r := s.anySite(c)
-	r.skew, r.jumped = c.between(-s.faults.Skew, s.faults.Skew), true
+	r.jumped = true
+	skew := c.between(-s.faults.Skew, s.faults.Skew)
 	if c.IntN(2) == 0 {
-		r.skew = r.skew.Abs() + time.Duration(1+c.IntN(4))*time.Second
+		skew = skew.Abs() + time.Duration(1+c.IntN(4))*time.Second
 	}
-	return fmt.Sprintf("the clock of %s is off by %v", r.name, r.skew)
+	r.skew.Store(int64(skew))
+	return fmt.Sprintf("the clock of %s is off by %v", r.name, skew)
 }
 
 // hours sets a clock an hour off, for a while.
 func (s *simulation) hours(c chance) string {
 	r := s.anySite(c)
-	was, by := r.skew, time.Hour
+	was, by := r.skew.Load(), time.Hour
 	if c.IntN(2) == 0 {
 		by = -by
 	}
-	r.skew += by
+	r.skew.Add(int64(by))
 	r.jumped = true
 	s.count(statHours)
 	d := c.between(500*time.Millisecond, 6*time.Second)
 	s.after(d, func() {
 		if !s.healing {
-			r.skew = was
+			r.skew.Store(was)
 		}
 	})
 	return fmt.Sprintf("the clock of %s is off by %v, for %v", r.name, by, d)

@@ -191,6 +191,7 @@ func (ts *Tables) admitWithin(ctx context.Context, t *TableRef, sh *journal.Shar
 		look, stop := context.WithTimeout(wait, lookEvery)
 		_ = sh.WaitCopied(look, 1, sh.Copied(1)+1, nil) // it is looked again either way
 		stop()
+		ts.cfg.Journal.Resume(ctx)
 	}
 }
 
@@ -251,6 +252,7 @@ func (ts *Tables) admitProtected(ctx context.Context, t *TableRef, sh *journal.S
 	for g.missing.Load() {
 		select {
 		case <-again.C:
+			ts.cfg.Journal.Resume(ctx)
 		case <-wait.Done():
 			return fmt.Errorf("%w: table %s promises that nothing is lost with a region, and fewer than %d of %v confirm writes; nothing was written; try again, see `antipode rpo`",
 				ErrUnavailable, t.Name, t.AckCopies(), ts.others(sh.ID()))
@@ -321,6 +323,9 @@ func (ts *Tables) copied(ctx context.Context, t *TableRef, sh *journal.Shard, se
 		wait, stop := context.WithTimeout(ctx, patience)
 		err := sh.WaitCopied(wait, k, seq, without)
 		stop()
+		if err != nil {
+			ts.cfg.Journal.Resume(ctx)
+		}
 		switch {
 		case err == nil && ts.confirmed(t, sh, k, seq):
 			return nil
