@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 )
@@ -23,8 +24,8 @@ type kernel struct {
 	queue  eventQueue
 	seq    uint64
 	start  time.Time
-	events int
-	step   int64 // rises with everything that an observer could put in order
+	events atomic.Int64 // read by whoever wakes up by a timer, too
+	step   int64        // rises with everything that an observer could put in order
 	actors uint64
 	ready  []func() // what lets somebody go on
 
@@ -55,7 +56,7 @@ func (k *kernel) note(format string, args ...any) {
 	if k.log != nil {
 		w = io.MultiWriter(k.trace, k.log)
 	}
-	_, _ = fmt.Fprintf(w, "%d %d ", k.events, k.now()) // neither fails
+	_, _ = fmt.Fprintf(w, "%d %d ", k.events.Load(), k.now()) // neither fails
 	_, _ = fmt.Fprintf(w, format+"\n", args...)
 }
 
@@ -165,7 +166,7 @@ func (k *kernel) next() bool {
 		time.Sleep(d) //nolint:forbidigo // virtual: it runs in a synctest bubble
 		k.settle()    // timeouts on the way
 	}
-	k.events++
+	k.events.Add(1)
 	e.do()
 	k.settle()
 	return true

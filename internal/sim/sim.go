@@ -194,7 +194,7 @@ func Run(t *testing.T, cfg Config) Result {
 	s.checkHistory()
 	s.checkAnswers()
 	return Result{
-		Seed: cfg.Seed, Trace: s.trace.Sum64(), Events: s.events, Virtual: s.virtual,
+		Seed: cfg.Seed, Trace: s.trace.Sum64(), Events: int(s.events.Load()), Virtual: s.virtual,
 		Violations: slices.Clone(s.violations), Incidents: s.incidents, Stats: s.stats,
 	}
 }
