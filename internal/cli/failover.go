@@ -38,6 +38,17 @@ func (a *app) who(r record) (string, error) {
 	return "", usagef("$USER is not set; say with --by who asks, it is kept on record")
 }
 
+// openAs opens the installation for something that is kept on record, and
+// returns the name of who asks for it.
+func (a *app) openAs(dir string, r record) (*install, string, error) {
+	by, err := a.who(r)
+	if err != nil {
+		return nil, "", err
+	}
+	in, err := a.openInstall(dir)
+	return in, by, err
+}
+
 func (a *app) switchCommand() *cobra.Command {
 	var dir, output, to, from string
 	var rec record
@@ -51,11 +62,7 @@ func (a *app) switchCommand() *cobra.Command {
 			if to == "" {
 				return usagef("say with --to which region is to accept the writes")
 			}
-			by, err := a.who(rec)
-			if err != nil {
-				return err
-			}
-			in, err := a.openInstall(dir)
+			in, by, err := a.openAs(dir, rec)
 			if err != nil {
 				return err
 			}
@@ -179,11 +186,7 @@ func (a *app) failoverCommand() *cobra.Command {
 			"asked (--at) take over by itself: only say so when you know that the lost region accepts no writes any more. What it accepted\n" +
 			"and nobody else has is listed by `antipode stranded list` when it is back.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			by, err := a.who(rec)
-			if err != nil {
-				return err
-			}
-			in, err := a.openInstall(dir)
+			in, by, err := a.openAs(dir, rec)
 			if err != nil {
 				return err
 			}

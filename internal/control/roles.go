@@ -178,15 +178,6 @@ func (f Frontiers) Covers(g Frontiers) bool {
 	return true
 }
 
-// Join returns what covers both, in fresh memory.
-func (f Frontiers) Join(g Frontiers) Frontiers {
-	out := f.Clone()
-	for id, marks := range g {
-		out[id] = out[id].Join(marks)
-	}
-	return out
-}
-
 // keptFailovers is how many failovers the state remembers after their cutoff:
 // regions learn of cutoffs from journals too.
 const keptFailovers = 64

@@ -24,6 +24,12 @@ func (w *world) eventually(limit time.Duration, what string, done func() bool) t
 	return time.Since(start)
 }
 
+// leased reports whether a region may act in its roles, as far as leases go.
+func (w *world) leased(region antipode.Region) bool {
+	r := w.regions[region]
+	return r.lease != nil && r.lease.Valid()
+}
+
 // isolate cuts a region off from everybody.
 func (w *world) isolate(name antipode.Region) {
 	w.t.Helper()
@@ -53,14 +59,14 @@ func TestLeaseEnds(t *testing.T) {
 		defer w.close()
 		w.ready()
 		w.eventually(10*time.Second, "the witness leads", func() bool { return w.regions["frankfurt"].leads() })
-		w.eventually(5*time.Second, "oregon has a lease", w.regions["oregon"].leased)
+		w.eventually(5*time.Second, "oregon has a lease", func() bool { return w.leased("oregon") })
 		// Nothing moves as long as everybody is well, nor when two are cut from each other.
 		if err := w.regions["oregon"].mesh.Cut("mumbai", link.Both); err != nil {
 			t.Fatal(err)
 		}
 		for range 600 {
 			time.Sleep(50 * time.Millisecond)
-			if !w.regions["oregon"].leased() || !w.regions["mumbai"].leased() {
+			if !w.leased("oregon") || !w.leased("mumbai") {
 				t.Fatal("a region lost its lease while it reached a majority")
 			}
 		}
@@ -76,7 +82,7 @@ func TestLeaseEnds(t *testing.T) {
 		for !w.stateOf("mumbai").Fenced("oregon") {
 			time.Sleep(time.Millisecond)
 		}
-		if w.regions["oregon"].leased() {
+		if w.leased("oregon") {
 			t.Error("it was fenced while it had a lease")
 		}
 		role := w.stateOf("mumbai").Tables["catalog"].Role("")
@@ -142,7 +148,7 @@ func TestLeaderFrozen(t *testing.T) {
 			without := time.Duration(0)
 			for range 300 {
 				time.Sleep(10 * time.Millisecond)
-				if !w.regions["oregon"].leased() || !w.regions["mumbai"].leased() {
+				if !w.leased("oregon") || !w.leased("mumbai") {
 					without += 10 * time.Millisecond
 				}
 			}
@@ -189,7 +195,7 @@ func TestFailover(t *testing.T) {
 		defer w.close()
 		w.ready()
 		w.eventually(10*time.Second, "the witness leads", func() bool { return w.regions["frankfurt"].leads() })
-		w.eventually(5*time.Second, "both have leases", func() bool { return w.regions["oregon"].leased() && w.regions["mumbai"].leased() })
+		w.eventually(5*time.Second, "both have leases", func() bool { return w.leased("oregon") && w.leased("mumbai") })
 		for _, name := range []string{"catalog", "users"} {
 			if err := w.put("oregon", name, "before"); err != nil {
 				t.Fatal(err)
@@ -229,7 +235,7 @@ func TestFailover(t *testing.T) {
 		healed := time.Now()
 		w.eventually(20*time.Second, "oregon rejoins", func() bool {
 			l := w.stateOf("oregon").Regions["oregon"].Lease
-			return !l.Fenced && l.Number == 2 && w.regions["oregon"].leased()
+			return !l.Fenced && l.Number == 2 && w.leased("oregon")
 		})
 		t.Logf("oregon is back %v after the heal", time.Since(healed))
 		w.eventually(5*time.Second, "oregon has what was written meanwhile", func() bool { return w.has("oregon", "catalog", "after") })

@@ -111,6 +111,3 @@ func (r *Region) proposeStep(ctx context.Context, c control.Command) (*control.S
 	defer cancel()
 	return r.group.Propose(ctx, c)
 }
-
-// leased reports whether this region may act in its roles, as far as leases go.
-func (r *Region) leased() bool { return r.lease != nil && r.lease.Valid() }

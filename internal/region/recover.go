@@ -31,11 +31,7 @@ const methodFrontiers = "region.frontiers"
 func (d *data) serveFrontiers(context.Context, antipode.Region, []byte) ([]byte, error) {
 	out := make(map[string]map[string]uint64)
 	for _, id := range d.journal.Shards() {
-		marks := make(map[string]uint64)
-		for _, m := range d.journal.Shard(id).Durable() {
-			marks[m.Origin.String()] = m.Seq
-		}
-		out[id.String()] = marks
+		out[id.String()] = d.journal.Shard(id).Durable().Marks()
 	}
 	return json.Marshal(out)
 }
@@ -122,12 +118,8 @@ func (r *Region) askFrontiers(ctx context.Context, peer antipode.Region) (map[an
 		if err != nil {
 			return nil, fmt.Errorf("frontiers of %s: %w", peer, err)
 		}
-		for name, seq := range marks {
-			o, err := antipode.ParseOrigin(name)
-			if err != nil {
-				return nil, fmt.Errorf("frontiers of %s: %w", peer, err)
-			}
-			all[id] = all[id].With(o, seq)
+		if all[id], err = antipode.ParseMarks(marks); err != nil {
+			return nil, fmt.Errorf("frontiers of %s: %w", peer, err)
 		}
 	}
 	return all, nil

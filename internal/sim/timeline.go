@@ -311,13 +311,9 @@ func (s *simulation) inForce(c *core, ch change) {
 	if !row.Bound || c.site.books.bounds[at] {
 		return
 	}
-	var cutoff antipode.Frontier
-	for _, name := range sortedKeys(row.Cutoff) {
-		o, err := antipode.ParseOrigin(name)
-		if err != nil {
-			s.fail("%s: cutoff: %v", c.site.name, err)
-		}
-		cutoff = cutoff.With(o, row.Cutoff[name])
+	cutoff, err := antipode.ParseMarks(row.Cutoff)
+	if err != nil {
+		s.fail("%s: cutoff: %v", c.site.name, err)
 	}
 	s.agrees(c, at, cutoff)
 	c.site.books.bounds[at] = true

@@ -313,13 +313,13 @@ func (c *change) epoch(t *TableRef, e *journal.Entry) error {
 	}
 	var rows []roleTenure
 	for _, was := range n.Earlier {
-		f, err := frontierOf(was.Cutoff)
+		f, err := antipode.ParseMarks(was.Cutoff)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w: %w", e.Kind, e.Dot, journal.ErrMalformed, err)
 		}
 		rows = append(rows, roleTenure{was.RoleID, tenure{Tenure: control.Tenure{Epoch: was.Epoch, Holder: was.Holder}, Cutoff: f, Bound: true}})
 	}
-	f, err := frontierOf(n.Cutoff)
+	f, err := antipode.ParseMarks(n.Cutoff)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w: %w", e.Kind, e.Dot, journal.ErrMalformed, err)
 	}

@@ -132,7 +132,7 @@ func (ts *Tables) otherCutoffs(c *change, but roleTenure) (out []noteCutoff) {
 		for _, r := range k.rows {
 			own := id == but.RoleID && r.Tenure == but.row.Tenure
 			if r.Bound && !own && (r.Opened.IsZero() || !stable.Includes(r.Opened)) {
-				out = append(out, noteCutoff{id, r.Tenure.Epoch, r.Tenure.Holder, marksOf(r.Cutoff)})
+				out = append(out, noteCutoff{id, r.Tenure.Epoch, r.Tenure.Holder, r.Cutoff.Marks()})
 			}
 		}
 	}
@@ -149,7 +149,7 @@ func (ts *Tables) openOne(c *change, o opening, others bool) error {
 	if !o.cutoff {
 		row.Cutoff, row.Bound = c.txn.Applied().Clone(), true
 	}
-	n := &note{Failover: row.Failover, Forced: row.Forced, Cutoff: marksOf(row.Cutoff)}
+	n := &note{Failover: row.Failover, Forced: row.Forced, Cutoff: row.Cutoff.Marks()}
 	k := c.known(o.id)
 	if others {
 		n.Earlier = ts.otherCutoffs(c, roleTenure{o.id, row})
@@ -550,11 +550,7 @@ func (ts *Tables) storeForced(f *forced) error {
 	}
 	b := ts.cfg.Store.NewBatch()
 	b.Set(forcedKey(f.Set, f.Lost), text)
-	c, err := ts.cfg.Store.Apply(b)
-	if err != nil {
-		return err
-	}
-	return c.Wait()
+	return ts.durable(b)
 }
 
 func (ts *Tables) forcedHere() (out []*forced, err error) {
@@ -612,11 +608,7 @@ func (w *work) adopt(ctx context.Context) error {
 		}
 		b := ts.cfg.Store.NewBatch() // adopted, or overtaken
 		b.Delete(forcedKey(f.Set, f.Lost))
-		c, err := ts.cfg.Store.Apply(b)
-		if err != nil {
-			return err
-		}
-		if err := c.Wait(); err != nil {
+		if err := ts.durable(b); err != nil {
 			return err
 		}
 	}

@@ -108,7 +108,7 @@ func (q *pendingKeys) list(want func(*pendingKey) bool) []*pendingKey {
 }
 
 func (k *pendingKey) row() ([]byte, error) {
-	return json.Marshal(storedPending{Home: k.home, Void: k.void, Dot: k.dot.String(), Need: marksOf(k.need)})
+	return json.Marshal(storedPending{Home: k.home, Void: k.void, Dot: k.dot.String(), Need: k.need.Marks()})
 }
 
 // loadPending reads again what a run before has stored; of one shard, or of all.
@@ -151,7 +151,7 @@ func readPending(value []byte) (*pendingKey, error) {
 	if k.dot, err = antipode.ParseDot(s.Dot); err != nil {
 		return nil, err
 	}
-	k.need, err = frontierOf(s.Need)
+	k.need, err = antipode.ParseMarks(s.Need)
 	return k, err
 }
 
@@ -315,10 +315,7 @@ func (ts *Tables) serveVersions(ctx context.Context, from antipode.Region, body 
 	if err != nil {
 		return refuse(err)
 	}
-	if len(c.Marks) != 1 {
-		return refuse(errCall)
-	}
-	shard, err := antipode.ParseShard(c.Marks[0])
+	shard, err := c.shard()
 	if err != nil {
 		return refuse(err)
 	}

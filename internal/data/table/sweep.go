@@ -342,6 +342,11 @@ func (ts *Tables) purge(prefix []byte) error {
 	}
 	b := ts.cfg.Store.NewBatch()
 	b.DeleteRange(prefix, after(prefix))
+	return ts.durable(b)
+}
+
+// durable applies a batch and returns when it, and all before it, is on disk.
+func (ts *Tables) durable(b engine.Batch) error {
 	c, err := ts.cfg.Store.Apply(b)
 	if err != nil {
 		return err

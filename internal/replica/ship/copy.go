@@ -56,28 +56,16 @@ type answer struct {
 	Holds map[string]uint64 `json:"holds,omitempty"`
 }
 
-func marksOf(f antipode.Frontier) map[string]uint64 {
-	marks := make(map[string]uint64, len(f))
-	for _, m := range f {
-		marks[m.Origin.String()] = m.Seq
-	}
-	return marks
-}
-
 func frontierOf(marks map[string]uint64) (antipode.Frontier, error) {
-	f := antipode.Frontier{}
-	for name, seq := range marks {
-		o, err := antipode.ParseOrigin(name)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
-		}
-		f = f.With(o, seq)
+	f, err := antipode.ParseMarks(marks)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	return f, nil
 }
 
 func (h *copyHeader) promise(state journal.State) {
-	h.Frontier, h.Floors = marksOf(state.Applied), marksOf(state.Floors)
+	h.Frontier, h.Floors = state.Applied.Marks(), state.Floors.Marks()
 	h.Heads = make(map[string][]byte, len(state.Heads))
 	for o, hash := range state.Heads {
 		h.Heads[o.String()] = hash[:]
@@ -345,7 +333,7 @@ func (r *Receiver) consider(b *inbox, h *copyHeader) ([]byte, error) {
 		return r.codec.sealJSON(frameAnswer, a)
 	case b.copy == nil && applied.Covers(want.Floors):
 		// What it lacked came another way: the entries will do.
-		a.Holds = marksOf(b.shard.Durable())
+		a.Holds = b.shard.Durable().Marks()
 		return r.codec.sealJSON(frameAnswer, a)
 	case applied.Seq(r.s.self) > 0:
 		return nil, fmt.Errorf("%w: %s offers a copy of shard %s, because entries that this region lacks were cut off there; but %s has written to the shard, and would lose that; stop it, move its store away and start it again",
@@ -437,7 +425,7 @@ func (r *Receiver) tellEnded() (frames [][]byte, all bool, err error) {
 		if own {
 			continue // its sender knows where it ended
 		}
-		frame, err := r.codec.sealJSON(frameAnswer, answer{Shard: id.String(), Holds: marksOf(holds)})
+		frame, err := r.codec.sealJSON(frameAnswer, answer{Shard: id.String(), Holds: holds.Marks()})
 		if err != nil {
 			return nil, false, err
 		}
