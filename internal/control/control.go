@@ -8,6 +8,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -179,6 +180,14 @@ type Command struct {
 	Took        *Took      `json:"took,omitempty"`
 	Rejoin      *Rejoin    `json:"rejoin,omitempty"`
 	Adopt       *Adopt     `json:"adopt,omitempty"`
+	Reroot      *Reroot    `json:"reroot,omitempty"`
+}
+
+// Reroot replaces the trust root of a region whose machine is gone for good.
+type Reroot struct {
+	Region  antipode.Region `json:"region"`
+	Was     string          `json:"was,omitempty"` // the root to replace, as the group knows it
+	RootPEM string          `json:"root"`
 }
 
 // TagTable sets and removes tags.
@@ -219,7 +228,7 @@ func (s *State) at(index uint64) *State {
 func (c Command) fields() (n int) {
 	for _, set := range []bool{
 		c.PutRegion != nil, c.CreateTable != nil, c.DeleteTable != "", c.TagTable != nil, c.Incarnate != nil,
-		c.Renew != nil, c.Fence != nil, c.Seal != nil, c.Fix != nil, c.Switch != nil, c.Took != nil, c.Rejoin != nil, c.Adopt != nil,
+		c.Renew != nil, c.Fence != nil, c.Seal != nil, c.Fix != nil, c.Switch != nil, c.Took != nil, c.Rejoin != nil, c.Adopt != nil, c.Reroot != nil,
 	} {
 		if set {
 			n++
@@ -246,8 +255,11 @@ func (s *State) apply(c Command) error {
 				return fmt.Errorf("put region %s: %w: what it keeps can't be changed, others count on it", r.Name, ErrInvalid)
 			}
 			r.Incarnation, r.Ended, r.Lease = old.Incarnation, old.Ended, old.Lease
+			r.RootPEM = cmp.Or(old.RootPEM, r.RootPEM) // who has one keeps it, but for Reroot
 		}
 		s.Regions[r.Name] = &r
+	case c.Reroot != nil:
+		return s.reroot(*c.Reroot)
 	case c.CreateTable != nil:
 		return s.createTable(*c.CreateTable)
 	case c.DeleteTable != "":
@@ -392,6 +404,22 @@ func (s *State) tagTable(c TagTable) error {
 		delete(t.Tags, k)
 	}
 	s.Tables[t.Name], s.byID[t.ID] = &t, &t
+	return nil
+}
+
+func (s *State) reroot(c Reroot) error {
+	old, ok := s.Regions[c.Region]
+	switch {
+	case !ok:
+		return fmt.Errorf("%w: region %s is not in the group", ErrInvalid, c.Region)
+	case c.RootPEM == "":
+		return fmt.Errorf("replace the root of %s: %w: there is no new one", c.Region, ErrInvalid)
+	case old.RootPEM != c.Was:
+		return fmt.Errorf("replace the root of %s: %w: it was replaced by another one meanwhile", c.Region, ErrStale)
+	}
+	r := *old
+	r.RootPEM = c.RootPEM
+	s.Regions[c.Region] = &r
 	return nil
 }
 

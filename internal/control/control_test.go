@@ -154,6 +154,46 @@ func TestIncarnations(t *testing.T) {
 	}
 }
 
+// TestReroot: another machine takes the place of a region's lost one.
+func TestReroot(t *testing.T) {
+	s := must(t, world(t), control.Command{PutRegion: &control.Region{Name: "oregon", RootPEM: "old"}})
+	s = must(t, s, control.Command{Incarnate: &control.Incarnate{Region: "oregon"}})
+	// Who happens to know another root does not change the group's.
+	s = must(t, s, control.Command{PutRegion: &control.Region{Name: "oregon", RootPEM: "other"}})
+	for _, c := range []struct {
+		control.Reroot
+		want error
+	}{
+		{control.Reroot{Region: "paris", RootPEM: "new"}, control.ErrInvalid},
+		{control.Reroot{Region: "oregon", Was: "old"}, control.ErrInvalid},
+		{control.Reroot{Region: "oregon", Was: "older", RootPEM: "new"}, control.ErrStale},
+	} {
+		if _, err := control.Apply(s, s.Index+1, control.Command{Reroot: &c.Reroot}); !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v", c.Reroot, err)
+		}
+	}
+	s = must(t, s, control.Command{Reroot: &control.Reroot{Region: "oregon", Was: "old", RootPEM: "new"}})
+	if got := s.Regions["oregon"].RootPEM; got != "new" {
+		t.Errorf("the root is %q", got)
+	}
+
+	// The new machine is another author; what is left of the old one keeps no lease.
+	renew := func(incarnation uint32) error {
+		_, err := control.Apply(s, s.Index+1, control.Command{Renew: &control.Renew{Region: "oregon", Length: 3000, Incarnation: incarnation}})
+		return err
+	}
+	if err := renew(1); err != nil {
+		t.Error(err)
+	}
+	s = must(t, s, control.Command{Incarnate: &control.Incarnate{Region: "oregon", Was: 1}})
+	if err := renew(1); !errors.Is(err, control.ErrStale) {
+		t.Errorf("a machine that was replaced renewed its lease: %v", err)
+	}
+	if err := renew(2); err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzDecode: what is taken can be used, and is written as it was read.
 func FuzzDecode(f *testing.F) {
 	b, err := must(f, world(f), table("carts", nil)).Encode()

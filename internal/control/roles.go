@@ -289,6 +289,9 @@ type Renew struct {
 	Region antipode.Region `json:"region"`
 	Number uint64          `json:"number"` // of the lease that it asks to renew
 	Length int64           `json:"length"` // milliseconds; see Lease.Length
+	// Incarnation is that of the journal of who asks; 0 before it has one. A machine
+	// in whose place another one was let in has an older one.
+	Incarnation uint32 `json:"incarnation,omitempty"`
 }
 
 func (s *State) renew(c Renew) error {
@@ -298,6 +301,9 @@ func (s *State) renew(c Renew) error {
 	}
 	if r.Lease.Fenced || r.Lease.Number != c.Number {
 		return fmt.Errorf("renew lease %d of %s: %w: it is fenced", c.Number, c.Region, ErrStale)
+	}
+	if c.Incarnation != 0 && c.Incarnation != r.Incarnation {
+		return fmt.Errorf("renew lease of %s: %w: incarnation %d asks, and %d has taken its place", c.Region, ErrStale, c.Incarnation, r.Incarnation)
 	}
 	if c.Length < 0 {
 		return fmt.Errorf("renew lease of %s: %w: its length is %d ms", c.Region, ErrInvalid, c.Length)

@@ -24,6 +24,7 @@ func (r *Region) openData() error {
 	if err != nil {
 		return err
 	}
+	r.incarnation.Store(origin.Incarnation)
 	lost, err := r.lostDisk(origin)
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func (r *Region) renew(number uint64) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.lease.Length())
 	defer cancel()
 	_, err := r.group.Propose(ctx, control.Command{Renew: &control.Renew{
-		Region: r.cfg.Name, Number: number, Length: r.lease.Length().Milliseconds(),
+		Region: r.cfg.Name, Number: number, Length: r.lease.Length().Milliseconds(), Incarnation: r.incarnation.Load(),
 	}})
 	if err == nil {
 		r.lease.Renewed(begun)
