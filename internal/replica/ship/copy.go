@@ -417,7 +417,7 @@ func (r *Receiver) tellStrange() (frames [][]byte, err error) {
 		if busy {
 			continue // it is told when that has ended
 		}
-		frame, err := r.codec.sealJSON(frameAnswer, answer{Shard: id.String(), Holds: marksOf(holds)})
+		frame, err := r.codec.sealJSON(frameAnswer, answer{Shard: id.String(), Holds: holds.Marks()})
 		if err != nil {
 			return nil, err
 		}
