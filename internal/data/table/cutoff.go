@@ -227,6 +227,11 @@ func (c *change) takeOutItem(void []*journal.Entry) error {
 			return err
 		}
 		if was != nil {
+			if ts.spent(t, p.shard, []collision.Version{*was}) {
+				c.txn.Batch().Delete(p.item)
+				c.after = append(c.after, func() { ts.gc.drop(p.shard) })
+				return nil
+			}
 			c.txn.Batch().Set(p.item, collision.AppendItem(nil, []collision.Version{*was}))
 			return nil
 		}

@@ -274,6 +274,7 @@ func (ts *Tables) takeVersions(t *TableRef, shard antipode.Shard, at antipode.Fr
 	sh.Lock()
 	txn := sh.Begin(ts.cfg.Store.NewBatch())
 	var known [][]byte
+	spent := false
 	err := journal.EachRow(rows, func(key, value []byte) error {
 		p := locateEncoded(t, key)
 		k, ok := ts.pend.get(p.item)
@@ -281,10 +282,15 @@ func (ts *Tables) takeVersions(t *TableRef, shard antipode.Shard, at antipode.Fr
 			return nil // it came by journal meanwhile, or what was given is older than what came
 		}
 		if len(value) > 0 {
-			if _, err := collision.DecodeItem(value); err != nil {
+			siblings, err := collision.DecodeItem(value)
+			if err != nil {
 				return fmt.Errorf("version of an item of %s: %w", t.Name, err)
 			}
-			txn.Batch().Set(p.item, value)
+			if ts.spent(t, shard, siblings) {
+				spent = true
+			} else {
+				txn.Batch().Set(p.item, value)
+			}
 		}
 		txn.Batch().Delete(keyed(prefixPending, t.ID, p.key))
 		known = append(known, p.item)
@@ -299,6 +305,9 @@ func (ts *Tables) takeVersions(t *TableRef, shard antipode.Shard, at antipode.Fr
 	if err == nil {
 		for _, item := range known {
 			ts.pend.forget(item)
+		}
+		if spent {
+			ts.gc.drop(shard)
 		}
 	}
 	sh.Unlock()

@@ -277,7 +277,10 @@ func (r *Receiver) copy(payload []byte) (reply []byte, commits []*journal.Commit
 	members := r.s.cfg.Members(id)
 	if len(members) == 0 && h.Part == 0 && r.s.cfg.Copier != nil {
 		// The tables of this set are not known here yet, or no more, and the peer
-		// has not heard of that: it may offer it again.
+		// has not heard of that: it is told once they are.
+		r.mu.Lock()
+		r.strange[id] = struct{}{}
+		r.mu.Unlock()
 		reply, err = r.codec.sealJSON(frameAnswer, answer{Shard: h.Shard, Offer: h.Offer, Wait: true})
 		return reply, nil, err
 	}
@@ -397,6 +400,30 @@ func (r *Receiver) abort() {
 		}
 		b.mu.Unlock()
 	}
+}
+
+// tellStrange returns frames that tell the peer where to go on in the shards
+// whose tables have become known here since it offered a copy.
+func (r *Receiver) tellStrange() (frames [][]byte, err error) {
+	for _, id := range slices.Sorted(maps.Keys(r.strange)) {
+		if len(r.s.cfg.Members(id)) == 0 {
+			continue
+		}
+		delete(r.strange, id)
+		b := r.s.inbox(id)
+		b.mu.Lock()
+		busy, holds := b.copy != nil || b.shard.Copying(), b.shard.Durable()
+		b.mu.Unlock()
+		if busy {
+			continue // it is told when that has ended
+		}
+		frame, err := r.codec.sealJSON(frameAnswer, answer{Shard: id.String(), Holds: holds.Marks()})
+		if err != nil {
+			return nil, err
+		}
+		frames = append(frames, frame)
+	}
+	return frames, nil
 }
 
 // tellEnded returns frames that tell the peer where to go on in the shards of
