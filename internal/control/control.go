@@ -177,6 +177,8 @@ type Command struct {
 	Seal        *Seal      `json:"seal,omitempty"`
 	Fix         *Fix       `json:"fix,omitempty"`
 	Switch      *Switch    `json:"switch,omitempty"`
+	Leave       *Leave     `json:"leave,omitempty"`
+	CallOff     *CallOff   `json:"call_off,omitempty"`
 	Took        *Took      `json:"took,omitempty"`
 	Rejoin      *Rejoin    `json:"rejoin,omitempty"`
 	Adopt       *Adopt     `json:"adopt,omitempty"`
@@ -228,7 +230,7 @@ func (s *State) at(index uint64) *State {
 func (c Command) fields() (n int) {
 	for _, set := range []bool{
 		c.PutRegion != nil, c.CreateTable != nil, c.DeleteTable != "", c.TagTable != nil, c.Incarnate != nil,
-		c.Renew != nil, c.Fence != nil, c.Seal != nil, c.Fix != nil, c.Switch != nil, c.Took != nil, c.Rejoin != nil, c.Adopt != nil, c.Reroot != nil,
+		c.Renew != nil, c.Fence != nil, c.Seal != nil, c.Fix != nil, c.Switch != nil, c.Leave != nil, c.CallOff != nil, c.Took != nil, c.Rejoin != nil, c.Adopt != nil, c.Reroot != nil,
 	} {
 		if set {
 			n++
@@ -295,6 +297,10 @@ func (s *State) applyRoles(c Command) error {
 		return s.fix(*c.Fix)
 	case c.Switch != nil:
 		return s.beginSwitch(*c.Switch)
+	case c.Leave != nil:
+		return s.leave(*c.Leave)
+	case c.CallOff != nil:
+		return s.callOff(*c.CallOff)
 	case c.Took != nil:
 		return s.took(*c.Took)
 	case c.Rejoin != nil:

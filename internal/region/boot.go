@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/antipode-io/antipode"
@@ -132,6 +133,7 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 		Compile: dynamo.Compile, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
 		DegradeAfter: time.Duration(r.cfg.Spec.Lease) + degradeGrace,
 		Lease:        r.leases(), Propose: r.proposeStep, Kick: func() { r.applyWaiting(d) },
+		Reaches: func(name antipode.Region) bool { return slices.Contains(r.mesh.Reaches(), name) },
 	})
 	d.ship = ship.New(ship.Config{
 		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Admit: d.tables.Admit, Copier: d.tables, Filling: d.tables.Filling, Logger: r.log,

@@ -125,6 +125,41 @@ func TestFencedInTime(t *testing.T) {
 	}
 }
 
+// TestCutFromLeader cuts a region from the leader alone: others pass its renewals
+// on, so that it has its lease without a break until another one leads.
+func TestCutFromLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.ready()
+		w.eventually(10*time.Second, "the witness leads", func() bool { return w.regions["frankfurt"].leads() })
+		for round, name := range []antipode.Region{"oregon", "mumbai", "oregon"} {
+			w.eventually(5*time.Second, "it has a lease", func() bool { return w.leased(name) })
+			time.Sleep(5*time.Second + time.Duration(round)*170*time.Millisecond)
+			leader, _ := w.regions[name].group.Leader()
+			if leader == name {
+				t.Fatalf("%s leads", name)
+			}
+			if err := w.regions[name].mesh.Cut(leader, link.Both); err != nil {
+				t.Fatal(err)
+			}
+			for range 1000 {
+				time.Sleep(10 * time.Millisecond)
+				if !w.leased(name) {
+					t.Fatalf("%s lost its lease, cut from %s alone", name, leader)
+				}
+			}
+			if err := w.regions[name].mesh.Heal(leader); err != nil {
+				t.Fatal(err)
+			}
+			w.eventually(20*time.Second, "the witness leads again", func() bool { return w.regions["frankfurt"].leads() })
+		}
+		if s := w.stateOf("mumbai"); s.LastFailover != 0 || s.Fences != 0 {
+			t.Errorf("failovers without cause: %+v", s.Failovers)
+		}
+	})
+}
+
 // TestLeaderFrozen: the voter that leads, a witness, stands still. Another one
 // leads soon enough for nobody to be without a lease for long, again and again.
 func TestLeaderFrozen(t *testing.T) {

@@ -152,6 +152,9 @@ func (ts *Tables) writeAtHome(ctx context.Context, p place, w *WriteRequest, m t
 		if err := ts.checkBirth(w); err != nil {
 			return WriteResult{}, err
 		}
+		if _, err := ts.actAs(ts.fresh(w.Table), home, p.shard, m.meant); errors.As(err, new(*movedError)) {
+			return WriteResult{}, err // the role has moved while the arbiter was asked: it is for its holder to ask
+		}
 		if grant, err = ts.askBirth(ctx, w.Table, p, home); err != nil {
 			return WriteResult{}, err
 		}

@@ -46,6 +46,9 @@ type Config struct {
 	// Lease reports whether this region has a lease: the right to use the roles
 	// that it holds, in tables that are not pinned. Nil: always.
 	Lease func() bool
+	// Reaches reports whether another region answers just now: roles are handed to
+	// such a one only. Nil: always.
+	Reaches func(antipode.Region) bool
 	// Propose has the group agree on a command, and returns the state after it.
 	// Nil: this region takes no part in failovers.
 	Propose func(ctx context.Context, c control.Command) (*control.State, error)
