@@ -86,6 +86,32 @@ class Items(Case):
                 else:
                     self.refused("ConditionalCheckFailedException", self.c.update_item, says="The conditional request failed", **args)
 
+    def test_parameters_of_before(self):
+        """Expected, AttributeUpdates and their kin, which old programs still send."""
+        at = dict(TableName=self.T, Key={"id": s("old-way")})
+        self.c.delete_item(**at)
+        self.c.update_item(**at, AttributeUpdates={"n": {"Action": "DELETE"}})
+        self.assertIsNone(self.get("old-way"), "what only takes away makes no item")
+        self.c.put_item(TableName=self.T, Item={"id": s("old-way"), "n": n(1)}, Expected={"id": {"Exists": False}})
+        self.refused("ConditionalCheckFailedException", self.c.put_item, TableName=self.T, Item={"id": s("old-way")}, Expected={"id": {"Exists": False}})
+        got = self.c.update_item(**at, ReturnValues="ALL_NEW", ConditionalOperator="OR", Expected={
+            "n": {"ComparisonOperator": "GT", "AttributeValueList": [n(5)]}, "m": {"ComparisonOperator": "NULL"},
+        }, AttributeUpdates={
+            "n": {"Action": "ADD", "Value": n(2)}, "t": {"Value": s("x")}, "tags": {"Action": "ADD", "Value": {"SS": ["a", "b"]}},
+        })
+        self.assertEqual(got["Attributes"], {"id": s("old-way"), "n": n(3), "t": s("x"), "tags": {"SS": ["a", "b"]}})
+        self.refused("ValidationException", self.c.update_item, **at, says="Type mismatch for attribute to update",
+                     AttributeUpdates={"t": {"Action": "ADD", "Value": n(1)}})
+        self.refused("ValidationException", self.c.update_item, **at, UpdateExpression="REMOVE t", AttributeUpdates={"t": {"Action": "DELETE"}},
+                     says="Can not use both expression and non-expression parameters in the same request: "
+                          r"Non-expression parameters: \{AttributeUpdates\} Expression parameters: \{UpdateExpression\}")
+        got = self.c.query(TableName=self.T, KeyConditions={"id": {"ComparisonOperator": "EQ", "AttributeValueList": [s("old-way")]}},
+                           QueryFilter={"tags": {"ComparisonOperator": "CONTAINS", "AttributeValueList": [s("b")]}}, AttributesToGet=["n"])
+        self.assertEqual(got["Items"], [{"n": n(3)}])
+        found = self.c.scan(TableName=self.T, ScanFilter={"t": {"ComparisonOperator": "BEGINS_WITH", "AttributeValueList": [s("x")]}})
+        self.assertIn(s("old-way"), [i["id"] for i in found["Items"]])
+        self.c.delete_item(**at, Expected={"n": {"Value": n(3)}})
+
     def test_failed_condition_gives_the_item(self):
         self.put("old", v=n(1))
         e = self.refused("ConditionalCheckFailedException", self.c.put_item, TableName=self.T, Item={"id": s("old")},

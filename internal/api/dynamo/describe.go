@@ -120,7 +120,7 @@ func (v *violations) required(o *fastjson.Object, name, at string, words ...stri
 	case !there:
 		v.add(nil, at+lowerFirst(name), notNull)
 	case len(words) > 0 && !slices.Contains(words, s):
-		v.add(s, at+lowerFirst(name), "Member must satisfy enum value set: ["+strings.Join(words, ", ")+"]")
+		v.add(s, at+lowerFirst(name), enumSet(words))
 	case s == "" || len(s) > maxTableName:
 		v.add(s, at+lowerFirst(name), fmt.Sprintf("Member must have length between 1 and %d", maxTableName))
 	}

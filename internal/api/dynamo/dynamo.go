@@ -5,7 +5,7 @@
 // It promises what a standard DynamoDB client sees: requests checked in
 // DynamoDB's order and refused in its words, errors that SDKs retry exactly where a retry can
 // help, and that no request, however malformed, ends the process. What it does
-// not know yet (indexes, transactions, streams, parameters of 2011) it refuses and says so.
+// not know yet (indexes, transactions, streams) it refuses and says so.
 //
 // Handle takes and gives bytes, so that the HTTP server around it can be
 // exchanged, and may be called concurrently; Serve runs it behind fasthttp, once.

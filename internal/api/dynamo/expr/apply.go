@@ -110,13 +110,16 @@ func (a *action) do(old *attr.Value, whole attr.Item) (*attr.Value, error) {
 		v, err := a.value.compute(whole)
 		return &v, err
 	case opAdd:
+		if old != nil && old.Type != a.value.value.Type {
+			return nil, a.mismatch()
+		}
 		return add(old, a.value.value)
 	case opDelete:
 		if old == nil {
 			return nil, nil
 		}
 		if old.Type != a.value.value.Type {
-			return nil, errDataType()
+			return nil, a.mismatch()
 		}
 		rest := attr.Difference(*old, a.value.value)
 		if len(rest.Set) == 0 {
@@ -128,15 +131,24 @@ func (a *action) do(old *attr.Value, whole attr.Item) (*attr.Value, error) {
 	}
 }
 
+// mismatch refuses an operand of another type than what is there.
+func (a *action) mismatch() *attr.Error {
+	if a.legacy {
+		return attr.Invalid("Type mismatch for attribute to update")
+	}
+	return errDataType()
+}
+
+// add adds an amount to what is there, which is of the same type.
 func add(old *attr.Value, amount attr.Value) (*attr.Value, error) {
 	switch {
 	case old == nil:
 		return &amount, nil
-	case old.Type != amount.Type:
-		return nil, errDataType()
 	case amount.Type == attr.N:
 		sum, err := attr.Add(*old, amount)
 		return &sum, err
+	case amount.Type == attr.L: // AttributeUpdates only
+		return &attr.Value{Type: attr.L, List: slices.Concat(old.List, amount.List)}, nil
 	default:
 		union := attr.Union(*old, amount)
 		return &union, nil

@@ -1,6 +1,8 @@
 package expr
 
 import (
+	"slices"
+
 	"github.com/antipode-io/antipode/internal/api/dynamo/attr"
 )
 
@@ -26,6 +28,7 @@ type Update struct {
 type action struct {
 	section string
 	value   *formula // none for REMOVE
+	legacy  bool     // asked for by AttributeUpdates
 }
 
 // formula is what SET computes: an operator or function of others, or a path, or else a value.
@@ -215,6 +218,12 @@ func (p *parser) checkArgs(f *formula, want attr.Type) {
 
 // Attributes lists the top-level attributes that the update writes to, sorted.
 func (u *Update) Attributes() []string { return u.root.attributes() }
+
+// RemovesOnly reports whether the update only takes away. It makes no item then
+// where there is none.
+func (u *Update) RemovesOnly() bool {
+	return !slices.ContainsFunc(u.actions, func(a action) bool { return a.section != opRemove && a.section != opDelete })
+}
 
 // CheckKeys refuses an update that writes to one of the key attributes named.
 func (u *Update) CheckKeys(names ...string) error {
