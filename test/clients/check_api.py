@@ -288,6 +288,36 @@ class Tables(Case):
             self.assertEqual(self.c[r].scan(TableName="life")["Count"], 0, "the new table has nothing of the old one")
         self.c["oregon"].delete_table(TableName="life")
 
+    def test_update_table(self):
+        c = self.c["oregon"]
+        self.create("changing", region="oregon")
+        self.ready("changing")
+        look = lambda region="oregon": self.c[region].describe_table(TableName="changing")["Table"]
+        c.update_table(TableName="changing", BillingMode="PROVISIONED", ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 6})
+        until(lambda: look("mumbai")["ProvisionedThroughput"]["WriteCapacityUnits"] == 6, 10, "mumbai to know the capacity")
+        self.refused("ValidationException", c.update_table, TableName="changing", says="The provisioned throughput for the table will not change",
+                     ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 6})
+        c.update_table(TableName="changing", BillingMode="PAY_PER_REQUEST")
+        self.assertEqual(look()["BillingModeSummary"]["BillingMode"], "PAY_PER_REQUEST")
+        c.update_table(TableName="changing", TableClass="STANDARD_INFREQUENT_ACCESS")
+        self.assertEqual(look()["TableClassSummary"]["TableClass"], "STANDARD_INFREQUENT_ACCESS")
+        c.update_table(TableName="changing", DeletionProtectionEnabled=True)
+        self.assertTrue(look()["DeletionProtectionEnabled"])
+        self.refused("ValidationException", c.delete_table, TableName="changing", says="currently protected against deletion")
+        self.refused("ValidationException", self.c["mumbai"].delete_table, TableName="changing", says="currently protected against deletion")
+        c.update_table(TableName="changing", DeletionProtectionEnabled=False)
+        c.delete_table(TableName="changing")
+
+    def test_what_tools_ask(self):
+        c = self.c["oregon"]
+        self.assertEqual(c.describe_time_to_live(TableName="carts")["TimeToLiveDescription"]["TimeToLiveStatus"], "DISABLED")
+        self.assertEqual(c.describe_continuous_backups(TableName="carts")["ContinuousBackupsDescription"]["ContinuousBackupsStatus"], "DISABLED")
+        self.assertGreater(c.describe_limits()["TableMaxReadCapacityUnits"], 0)
+        self.assertEqual(c.list_global_tables()["GlobalTables"], [])
+        self.refused("GlobalTableNotFoundException", c.describe_global_table, GlobalTableName="carts")
+        self.refused("ValidationException", c.create_global_table, GlobalTableName="carts", ReplicationGroup=[{"RegionName": "mumbai"}], says="2017.11.29")
+        self.refused("UnknownOperationException", c.list_backups, says="ListBackups is not supported")
+
     def test_tags_choose_the_mode(self):
         for name, tags, want in [
             ("by-global", dict(writes="global", writer="paris"), dict(writes="global", writer="paris")),
