@@ -69,7 +69,29 @@ func ParseUpdate(text string, params *Params) (*Update, error) {
 	if len(seen) == 0 { // nothing but white space
 		return nil, p.invalid("The expression can not be empty;")
 	}
+	room := attr.MaxItemSize
+	for i := range u.actions {
+		room = u.actions[i].value.roomAfter(room)
+	}
+	if room < 0 {
+		return nil, errTooLarge()
+	}
 	return u, nil
+}
+
+// roomAfter takes the values of a formula off what an item has room for. It stops
+// measuring when there is none left.
+func (f *formula) roomAfter(room int) int {
+	if f == nil || room < 0 {
+		return room
+	}
+	for _, arg := range f.args {
+		room = arg.roomAfter(room)
+	}
+	if f.op == "" && f.path == nil {
+		room -= attr.Size(f.value)
+	}
+	return room
 }
 
 // section takes the keyword that begins a section.
