@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -24,6 +25,10 @@ var (
 	ErrTableExists = errors.New("table exists already")
 	// ErrNoTable is returned for a table that is not in the catalog.
 	ErrNoTable = errors.New("no such table")
+	// ErrProtected is returned for a table that may not be deleted.
+	ErrProtected = errors.New("the table is protected against deletion")
+	// ErrTableBusy is returned for a change that another one was faster than.
+	ErrTableBusy = errors.New("the table was changed a moment ago; look at it again")
 	// ErrInvalid wraps a command that contradicts the state or itself.
 	ErrInvalid = errors.New("invalid command")
 )
@@ -83,8 +88,9 @@ type Table struct {
 	Successors []antipode.Region `json:"successors,omitempty"` // in order of preference; then by least lag
 	Return     string            `json:"return,omitempty"`     // ReturnAuto or ReturnManual
 	FromSpec   bool              `json:"from_spec,omitempty"`
+	Protected  bool              `json:"protected,omitempty"` // against deletion
 	// Options holds what only the API that made the table understands
-	// (billing mode, protection): kept and given back, never looked into.
+	// (billing mode, capacity): kept and given back, never looked into.
 	Options json.RawMessage `json:"options,omitempty"`
 
 	shards antipode.Shard // of Replicas, computed once: every request asks
@@ -171,6 +177,7 @@ type Command struct {
 	CreateTable *Table     `json:"create_table,omitempty"` // ID, Epoch are ignored
 	DeleteTable string     `json:"delete_table,omitempty"`
 	TagTable    *TagTable  `json:"tag_table,omitempty"`
+	Configure   *Configure `json:"configure,omitempty"`
 	Incarnate   *Incarnate `json:"incarnate,omitempty"`
 	Renew       *Renew     `json:"renew,omitempty"`
 	Fence       *Fence     `json:"fence,omitempty"`
@@ -228,11 +235,8 @@ func (s *State) at(index uint64) *State {
 
 // fields counts the fields that are set.
 func (c Command) fields() (n int) {
-	for _, set := range []bool{
-		c.PutRegion != nil, c.CreateTable != nil, c.DeleteTable != "", c.TagTable != nil, c.Incarnate != nil,
-		c.Renew != nil, c.Fence != nil, c.Seal != nil, c.Fix != nil, c.Switch != nil, c.Leave != nil, c.CallOff != nil, c.Took != nil, c.Rejoin != nil, c.Adopt != nil, c.Reroot != nil,
-	} {
-		if set {
+	for _, v := range reflect.ValueOf(c).Fields() {
+		if !v.IsZero() {
 			n++
 		}
 	}
@@ -269,6 +273,9 @@ func (s *State) apply(c Command) error {
 		if !ok {
 			return fmt.Errorf("delete table %s: %w", c.DeleteTable, ErrNoTable)
 		}
+		if t.Protected {
+			return fmt.Errorf("delete table %s: %w", c.DeleteTable, ErrProtected)
+		}
 		for home, r := range t.Roles {
 			s.abandon(RoleID{t.ID, home}, r.Failover)
 		}
@@ -276,6 +283,8 @@ func (s *State) apply(c Command) error {
 		delete(s.byID, t.ID)
 	case c.TagTable != nil:
 		return s.tagTable(*c.TagTable)
+	case c.Configure != nil:
+		return s.configure(*c.Configure)
 	case c.Incarnate != nil:
 		return s.incarnate(*c.Incarnate)
 	default:

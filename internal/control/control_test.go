@@ -227,3 +227,30 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestConfigure(t *testing.T) {
+	s := must(t, world(t), table("carts", func(t *control.Table) { t.Options = []byte(`{"a":1}`) }))
+	yes, no := true, false
+	before := s
+	s = must(t, s, control.Command{Configure: &control.Configure{Name: "carts", Was: []byte(`{"a":1}`), Options: []byte(`{"a":2}`), Protected: &yes}})
+	if got := s.Tables["carts"]; string(got.Options) != `{"a":2}` || !got.Protected || string(before.Tables["carts"].Options) != `{"a":1}` {
+		t.Errorf("%+v", got)
+	}
+	if byID, ok := s.TableByID(s.Tables["carts"].ID); !ok || byID != s.Tables["carts"] {
+		t.Error("a table is two")
+	}
+	for _, c := range []struct {
+		command control.Command
+		want    error
+	}{
+		{control.Command{Configure: &control.Configure{Name: "carts", Was: []byte(`{"a":1}`), Options: []byte(`{"a":3}`)}}, control.ErrTableBusy},
+		{control.Command{Configure: &control.Configure{Name: "nothere"}}, control.ErrNoTable},
+		{control.Command{DeleteTable: "carts"}, control.ErrProtected},
+	} {
+		if next, err := control.Apply(s, s.Index+1, c.command); !errors.Is(err, c.want) || next.Tables["carts"] != s.Tables["carts"] {
+			t.Errorf("%+v: %v, want %v", c.command, err, c.want)
+		}
+	}
+	s = must(t, s, control.Command{Configure: &control.Configure{Name: "carts", Was: []byte(`{"a":2}`), Options: []byte(`{"a":2}`), Protected: &no}})
+	must(t, s, control.Command{DeleteTable: "carts"})
+}
