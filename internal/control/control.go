@@ -29,6 +29,8 @@ var (
 	ErrProtected = errors.New("the table is protected against deletion")
 	// ErrTableBusy is returned for a change that another one was faster than.
 	ErrTableBusy = errors.New("the table was changed a moment ago; look at it again")
+	// ErrDropped is returned for a table of the spec that was deleted on request.
+	ErrDropped = errors.New("it was deleted, and is not made again because the spec still has it; take it out of the spec, or make it through the API")
 	// ErrInvalid wraps a command that contradicts the state or itself.
 	ErrInvalid = errors.New("invalid command")
 )
@@ -141,14 +143,17 @@ type State struct {
 	Failovers    map[uint64]*Failover `json:"failovers,omitempty"`
 	LastFailover uint64               `json:"last_failover,omitempty"`
 	Fences       uint64               `json:"fences,omitempty"` // how often a region was fenced
-	byID         map[antipode.TableID]*Table
+	// Dropped are tables of the spec that were deleted since: they are not made again
+	// because the file still has them.
+	Dropped map[string]bool `json:"dropped,omitempty"`
+	byID    map[antipode.TableID]*Table
 }
 
 // NewState returns the empty state.
 func NewState() *State {
 	return &State{
 		Regions: map[antipode.Region]*Region{}, Tables: map[string]*Table{}, NextTable: 1,
-		Failovers: map[uint64]*Failover{}, byID: map[antipode.TableID]*Table{},
+		Failovers: map[uint64]*Failover{}, Dropped: map[string]bool{}, byID: map[antipode.TableID]*Table{},
 	}
 }
 
@@ -219,7 +224,7 @@ type Incarnate struct {
 func Apply(s *State, index uint64, c Command) (*State, error) {
 	next := &State{
 		Index: index, Regions: maps.Clone(s.Regions), Tables: maps.Clone(s.Tables),
-		NextTable: s.NextTable, Failovers: maps.Clone(s.Failovers), LastFailover: s.LastFailover, Fences: s.Fences, byID: maps.Clone(s.byID),
+		NextTable: s.NextTable, Dropped: maps.Clone(s.Dropped), Failovers: maps.Clone(s.Failovers), LastFailover: s.LastFailover, Fences: s.Fences, byID: maps.Clone(s.byID),
 	}
 	if err := next.apply(c); err != nil {
 		return s.at(index), err
@@ -281,6 +286,9 @@ func (s *State) apply(c Command) error {
 		}
 		delete(s.Tables, c.DeleteTable)
 		delete(s.byID, t.ID)
+		if t.FromSpec {
+			s.Dropped[t.Name] = true
+		}
 	case c.TagTable != nil:
 		return s.tagTable(*c.TagTable)
 	case c.Configure != nil:
@@ -325,6 +333,9 @@ func (s *State) createTable(t Table) error {
 	if _, ok := s.Tables[t.Name]; ok {
 		return fmt.Errorf("create table %s: %w", t.Name, ErrTableExists)
 	}
+	if t.FromSpec && s.Dropped[t.Name] {
+		return fmt.Errorf("create table %s: %w", t.Name, ErrDropped)
+	}
 	t.Replicas = slices.Compact(slices.Sorted(slices.Values(t.Replicas)))
 	if err := s.validate(&t); err != nil {
 		return fmt.Errorf("create table %s: %w", t.Name, err)
@@ -334,6 +345,7 @@ func (s *State) createTable(t Table) error {
 	s.lendRoles(&t)
 	t.shards = antipode.ShardSet(t.Replicas)
 	s.NextTable++
+	delete(s.Dropped, t.Name)
 	s.Tables[t.Name], s.byID[t.ID] = &t, &t
 	return nil
 }
@@ -493,6 +505,9 @@ func Decode(b []byte) (*State, error) {
 			t.Roles = t.firstRoles() // a state from before there were any
 		}
 		s.byID[t.ID] = t
+	}
+	if s.Dropped == nil {
+		s.Dropped = map[string]bool{}
 	}
 	if s.Failovers == nil {
 		s.Failovers = map[uint64]*Failover{}

@@ -154,6 +154,20 @@ func TestIncarnations(t *testing.T) {
 	}
 }
 
+// TestDropped: a table of the spec that was deleted on request stays deleted, until
+// it is made on request.
+func TestDropped(t *testing.T) {
+	spec := table("carts", func(t *control.Table) { t.FromSpec = true })
+	s := must(t, must(t, world(t), spec), control.Command{DeleteTable: "carts"})
+	if _, err := control.Apply(s, s.Index+1, spec); !errors.Is(err, control.ErrDropped) {
+		t.Errorf("it was made again: %v", err)
+	}
+	s = must(t, s, table("carts", nil))
+	if s.Tables["carts"] == nil || s.Dropped["carts"] {
+		t.Error("it can't be made on request")
+	}
+}
+
 // TestReroot: another machine takes the place of a region's lost one.
 func TestReroot(t *testing.T) {
 	s := must(t, world(t), control.Command{PutRegion: &control.Region{Name: "oregon", RootPEM: "old"}})

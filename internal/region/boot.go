@@ -237,13 +237,17 @@ func (r *Region) protect(d *data) {
 func (r *Region) declareTables() {
 	for _, t := range r.cfg.Spec.ControlTables() {
 		for r.ctx.Err() == nil {
-			if _, ok := r.group.State().Tables[t.Name]; ok {
+			state := r.group.State()
+			if state.Dropped[t.Name] {
+				r.log.Warn("table of the spec is not made", "table", t.Name, "error", control.ErrDropped)
+			}
+			if state.Tables[t.Name] != nil || state.Dropped[t.Name] {
 				break
 			}
 			t.Created = r.wall().UnixMilli()
 			_, err := r.propose(control.Command{CreateTable: &t})
 			switch {
-			case err == nil, errors.Is(err, control.ErrTableExists):
+			case err == nil, errors.Is(err, control.ErrTableExists), errors.Is(err, control.ErrDropped):
 			case errors.Is(err, control.ErrInvalid):
 				// Its replicas may not be known yet: they introduce themselves.
 				r.log.Info("table of the spec has to wait", "table", t.Name, "error", err)
@@ -287,9 +291,9 @@ func (r *Region) awaitTables() error {
 }
 
 func (r *Region) missingTables() (names []string) {
-	there := r.group.State().Tables
+	state := r.group.State()
 	for _, t := range r.cfg.Spec.ControlTables() {
-		if there[t.Name] == nil && t.HasReplica(r.cfg.Name) {
+		if state.Tables[t.Name] == nil && !state.Dropped[t.Name] && t.HasReplica(r.cfg.Name) {
 			names = append(names, t.Name)
 		}
 	}
