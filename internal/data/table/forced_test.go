@@ -105,6 +105,71 @@ func TestForcedTwice(t *testing.T) {
 	c.wantRead("catalog", "k", "1p...")
 }
 
+// TestForcedOutUnheard has a writer that was forced out, and has not heard of it, be
+// told that others have its write: they do, and it does not count.
+func TestForcedOutUnheard(t *testing.T) {
+	bubble(t, func(c *cluster) {
+		t := c.t
+		c.make("t", antipode.WriteGlobal, func(t *control.Table) {
+			rpo("0s", block)(t)
+			t.Failover = control.FailoverPinned
+		})
+		c.sever(paris, true)
+		c.writing(oregon, "t", "k", "put a").waits(t, "write")
+		c.carry(oregon, mumbai)
+		c.isolate(oregon)
+		c.isolate(mumbai)
+		if _, err := c.regions[mumbai].ts.Force(t.Context(), oregon, "ada", "it burned down"); err != nil {
+			t.Fatal(err)
+		}
+		w := c.writing(oregon, "t", "k", "append b")
+		c.carry(oregon, mumbai) // and it says so
+		w.waits(t, "write that mumbai has beyond its cutoff")
+		c.carry(mumbai, oregon)
+		w.fails(t, "write that does not count", table.ErrOutcomeUnknown)
+		if got := c.stranded(oregon, oregon); len(got) != 1 {
+			t.Errorf("stranded: %v", got)
+		}
+	})
+}
+
+// TestForcedAgain takes what a lost region got hold of since it was forced out first,
+// before the group knows of any of it: it adopts all, each with its own cutoff.
+func TestForcedAgain(t *testing.T) {
+	c := newCluster(t, oregon, mumbai)
+	c.make("catalog", antipode.WriteGlobal, nil)
+	c.make("stock", antipode.WriteGlobal, func(t *control.Table) { t.Writer = mumbai })
+	check(t, c.write(oregon, "catalog", "k", "put 1"))
+	check(t, c.write(oregon, "stock", "k", "put 1"))
+	c.exchange()
+	c.isolate(oregon)
+	c.isolate(mumbai)
+	force := func(at, lost antipode.Region) {
+		t.Helper()
+		_, err := c.regions[at].ts.Force(t.Context(), lost, "ada", "test")
+		check(t, err)
+	}
+	force(mumbai, oregon) // catalog
+	force(oregon, mumbai) // stock: it has not heard
+	check(t, c.write(oregon, "stock", "k", "append o"))
+	check(t, c.write(oregon, "catalog", "k", "append x")) // nobody hears of it in time
+	c.cut[[2]antipode.Region{oregon, mumbai}] = false
+	c.carry(oregon, mumbai)
+	c.cut[[2]antipode.Region{oregon, mumbai}] = true
+	force(mumbai, oregon) // stock, with a cutoff of its own
+	c.rejoin(mumbai)
+	c.rejoin(oregon)
+	c.settle()
+	for name, epoch := range map[string]uint64{"catalog": 2, "stock": 3} {
+		if r := c.ref(name).Role(""); r.Holder != mumbai || r.Epoch != epoch {
+			t.Errorf("the group has %s as %+v, want it in mumbai since epoch %d", name, r, epoch)
+		}
+	}
+	c.wantRead("catalog", "k", "1")
+	c.wantRead("stock", "k", "1o")
+	c.wantStranded(oregon, "catalog write k=1x now=1 open")
+}
+
 // TestLostDiskAfterFailover gives a region that lost its disk the roles, the
 // stranded writes and what is pending along with its items.
 func TestLostDiskAfterFailover(t *testing.T) {

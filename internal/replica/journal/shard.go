@@ -34,6 +34,7 @@ type Shard struct {
 	size    int           // bytes in recent
 	life    uint64        // rises when all that is stored is replaced
 	copies  chan struct{} // closed when copied rises; nil while nobody waits
+	hearing atomic.Int64  // who waits in WaitHeard, and is woken by what is applied, too
 
 	// ownDurable is durable's mark of this member: what every read compares with.
 	// ownFloor is that of floors.
@@ -137,6 +138,9 @@ func (s *Shard) wait(ctx context.Context, doneLocked func() bool) error {
 }
 
 func (s *Shard) wakeLocked() {
+	if s.hearing.Load() > 0 {
+		s.wakeCopiedLocked()
+	}
 	if s.changed != nil {
 		close(s.changed)
 		s.changed = nil
