@@ -452,6 +452,7 @@ func (s *State) incarnate(c Incarnate) error {
 		r.Ended = append(slices.Clone(old.Ended), *c.Ending)
 	}
 	s.Regions[c.Region] = &r
+	s.forgot(c.Region)
 	return nil
 }
 

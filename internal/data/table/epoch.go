@@ -82,7 +82,7 @@ func (w *work) open(ctx context.Context, shard antipode.Shard, roles []opening) 
 			if !mine(o) {
 				continue
 			}
-			if o.cutoff && !c.txn.Applied().Covers(o.row.Cutoff) {
+			if o.cutoff && !c.txn.Applied().Covers(ts.reachable(shard, o.row.Cutoff)) {
 				w.later = true // it lost its disk since, and waits for what it had
 				continue
 			}

@@ -218,3 +218,50 @@ func TestLostDiskAfterFailover(t *testing.T) {
 	}(), "ada"))
 	c.wantStranded(oregon, "catalog write k=1o now=1234 discarded")
 }
+
+// TestLostDiskOfSuccessor takes the disk of a region that has taken over, or is about
+// to, while nobody else has what it wrote: it gets what there is, and goes on.
+func TestLostDiskOfSuccessor(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		c := newCluster(t, oregon, mumbai)
+		c.make("catalog", antipode.WriteGlobal, leased)
+		c.make("users", antipode.WritePartitioned, leased)
+		c.make("carts", antipode.WriteLocal, nil)
+		c.apply(control.Command{Incarnate: &control.Incarnate{Region: mumbai}})
+		check(t, c.write(oregon, "catalog", "k", "put 1"))
+		c.exchange()
+		c.isolate(oregon)
+		check(t, c.write(oregon, "catalog", "k", "append o"))
+		for _, k := range keysOf(20) {
+			check(t, c.write(mumbai, "carts", k, "put 1"))
+		}
+		c.unhold[oregon] = true
+		c.fence(oregon, mumbai)
+		want := "1o"
+		if late {
+			want = "1"
+			c.settle()
+		}
+		c.lose(mumbai)
+		c.apply(control.Command{Incarnate: &control.Incarnate{Region: mumbai, Was: 1}})
+		c.steps(mumbai)
+		c.rejoin(oregon)
+		c.settle()
+		for _, id := range c.regions[oregon].log.Shards() {
+			if want, got := c.regions[oregon].log.Shard(id).Applied(), c.regions[mumbai].log.Shard(id).Applied(); !got.Covers(want) {
+				t.Errorf("shard %s: mumbai was given %v of %v", id, got, want)
+			}
+		}
+		c.serve(mumbai)
+		c.settle()
+		c.back(oregon)
+		c.wantRead("catalog", "k", want)
+		check(t, c.write(oregon, "catalog", "k", "append 2"))
+		for _, k := range keysOf(8) { // some of them are born by mumbai's leave, the others by oregon's, which mumbai gives now
+			check(t, c.write(oregon, "users", k, "put o"))
+			check(t, c.write(mumbai, "users", k, "append m"))
+		}
+		c.wantRead("catalog", "k", want+"2")
+		c.wantRead("users", "k0", "om")
+	}
+}
