@@ -192,7 +192,6 @@ func (ts *Tables) admitWithin(ctx context.Context, t *TableRef, sh *journal.Shar
 		look, stop := context.WithTimeout(wait, lookEvery)
 		_ = sh.WaitCopied(look, 1, sh.Copied(1)+1, nil) // it is looked again either way
 		stop()
-		ts.cfg.Journal.Resume(ctx)
 	}
 }
 
@@ -255,6 +254,7 @@ func (ts *Tables) admitProtected(ctx context.Context, t *TableRef, sh *journal.S
 		case <-again.C:
 			ts.cfg.Journal.Resume(ctx)
 		case <-wait.Done():
+			ts.cfg.Journal.Resume(ctx)
 			return fmt.Errorf("%w: table %s promises that nothing is lost with a region, and fewer than %d of %v confirm writes; nothing was written; try again, see `antipode rpo`",
 				ErrUnavailable, t.Name, t.AckCopies(), ts.others(sh.ID()))
 		}
@@ -328,9 +328,6 @@ func (ts *Tables) copied(ctx context.Context, t *TableRef, sh *journal.Shard, se
 		wait, stop := context.WithTimeout(ctx, patience)
 		err := reached(wait, k, seq, without)
 		stop()
-		if err != nil {
-			ts.cfg.Journal.Resume(ctx)
-		}
 		switch {
 		case err == nil && ts.confirmed(t, sh, k, seq):
 			return nil
@@ -419,6 +416,7 @@ func (ts *Tables) pause(ctx context.Context, d time.Duration) error {
 		ts.cfg.Journal.Resume(ctx)
 		return nil
 	case <-ctx.Done():
+		ts.cfg.Journal.Resume(ctx)
 		return ctx.Err()
 	}
 }

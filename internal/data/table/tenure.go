@@ -334,6 +334,7 @@ func (ts *Tables) waitOpen(ctx context.Context, changed <-chan struct{}, t *Tabl
 		ts.cfg.Journal.Resume(ctx)
 		return nil
 	case <-ctx.Done():
+		ts.cfg.Journal.Resume(ctx)
 		return fmt.Errorf("%w: %s takes over table %s, and has not finished in time; nothing was written; try again", ErrUnavailable, ts.cfg.Self, t.Name)
 	}
 }

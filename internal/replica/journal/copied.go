@@ -117,8 +117,8 @@ func (s *Shard) waitCopies(ctx context.Context, doneLocked func() bool) error {
 		s.st.Lock()
 		if doneLocked() {
 			s.st.Unlock()
-			if blocked && s.j.cfg.Resume != nil {
-				s.j.cfg.Resume(ctx)
+			if blocked {
+				s.j.Resume(ctx)
 			}
 			return nil
 		}
@@ -130,6 +130,7 @@ func (s *Shard) waitCopies(ctx context.Context, doneLocked func() bool) error {
 		select {
 		case <-ch:
 		case <-ctx.Done():
+			s.j.Resume(ctx)
 			return ctx.Err()
 		}
 	}

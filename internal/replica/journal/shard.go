@@ -119,8 +119,8 @@ func (s *Shard) wait(ctx context.Context, doneLocked func() bool) error {
 		s.st.Lock()
 		if doneLocked() {
 			s.st.Unlock()
-			if blocked && s.j.cfg.Resume != nil {
-				s.j.cfg.Resume(ctx)
+			if blocked {
+				s.j.Resume(ctx)
 			}
 			return nil
 		}
@@ -132,6 +132,7 @@ func (s *Shard) wait(ctx context.Context, doneLocked func() bool) error {
 		select {
 		case <-ch:
 		case <-ctx.Done():
+			s.j.Resume(ctx)
 			return ctx.Err()
 		}
 	}
