@@ -154,13 +154,19 @@ func (s *Session) Committed() {
 }
 
 // Admit says when another region's entry may be applied: nothing of a tenure that
-// a failover has ended is, until its cutoff says what counts.
+// a failover has ended is, until its cutoff says what counts. A successor that lost
+// its disk takes what there is, since it can't decide before it has been filled; nor
+// does it count as a holder of anything before.
 func (ts *Tables) Admit(e *journal.Entry) journal.Admission {
-	return ts.admit(e, func(control.RoleID) bool { return false })
+	return ts.admit(e, func(id control.RoleID) bool {
+		if !ts.fill.on.Load() {
+			return false
+		}
+		t, ok := ts.cfg.Catalog().TableByID(id.Table)
+		return ok && ts.standing(t, id.Home, e.Dot.Shard).Holder == ts.cfg.Self
+	})
 }
 
-// admit is Admit but for roles whose seals do not hold, as for whoever has to
-// learn what there is to decide on.
 // opens reports whether this region holds the role and has not said so in its
 // journal. Until it has, it takes nothing that does not count: once everybody has
 // such an entry, its author may cut it, and must know by then that it does not
@@ -171,6 +177,8 @@ func (ts *Tables) opens(t *TableRef, home antipode.Region, shard antipode.Shard)
 	return s.Holder == ts.cfg.Self && !s.open
 }
 
+// admit is Admit but for roles whose seals do not hold, as for whoever has to
+// learn what there is to decide on.
 func (ts *Tables) admit(e *journal.Entry, open func(control.RoleID) bool) journal.Admission {
 	if ts.tn.some.Load() {
 		if t, ok := ts.cfg.Catalog().TableByID(e.Mutation.Table); ok {

@@ -48,9 +48,9 @@ type Config struct {
 	// RecentBytes bounds, per shard, the own entries kept in memory for
 	// sending. Default 1 MiB.
 	RecentBytes int
-	// Resume, if set, is called before a wait that had to block returns without
-	// an error, with no lock held and the waiter's context. A simulator lets
-	// those who waited for the same thing go on one at a time with it.
+	// Resume, if set, is called before a wait that had to block returns, with no
+	// lock held and the waiter's context. A simulator lets those who waited for the
+	// same thing, or until the same moment, go on one at a time with it.
 	Resume func(ctx context.Context)
 }
 
