@@ -241,6 +241,8 @@ func (r *Region) checkHeir(v failover.View, s *control.State, c *control.Switch)
 		return fmt.Errorf("%w: %s can't be reached from %s, and could not take over", operator.ErrUnavailable, c.To, r.cfg.Name)
 	case !heir.Serving:
 		return fmt.Errorf("%w: %s is starting, and could not take over yet", operator.ErrUnavailable, c.To)
+	case heir.Refuses != "":
+		return fmt.Errorf("%w: %s accepts no writes: %s", operator.ErrConflict, c.To, heir.Refuses)
 	}
 	for _, id := range c.Roles {
 		t, _ := s.TableByID(id.Table)

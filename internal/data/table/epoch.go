@@ -170,9 +170,12 @@ func (ts *Tables) openOne(c *change, o opening, others bool) error {
 }
 
 func (ts *Tables) roleEntry(kind journal.Kind, id control.RoleID, epoch uint64, n *note) (*journal.Entry, error) {
-	stamp, err := ts.cfg.Clock.Now()
-	if err != nil {
-		return nil, fmt.Errorf("append %s: %w", kind, err)
+	stamp := ts.cfg.Clock.Last()
+	if ts.cfg.Clock.Check() == nil { // else its time must not get into the others' clocks: no version is compared by this one
+		var err error
+		if stamp, err = ts.cfg.Clock.Now(); err != nil {
+			return nil, fmt.Errorf("append %s: %w", kind, err)
+		}
 	}
 	body, err := json.Marshal(n)
 	if err != nil {
