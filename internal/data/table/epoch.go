@@ -340,6 +340,24 @@ type forced struct {
 	At    int64               `json:"at"`
 }
 
+// Forced is a failover that a person forced at this region, and that the group does
+// not know of yet.
+type Forced struct {
+	Lost    antipode.Region
+	Roles   []control.RoleEpoch // that this region took, and under what epochs
+	By, Why string
+	At      int64 // milliseconds since the Unix epoch
+}
+
+// Forced lists them, from this region's own record.
+func (ts *Tables) Forced() (out []Forced, err error) {
+	all, err := ts.forcedHere()
+	for _, f := range all {
+		out = append(out, Forced{f.Lost, f.Roles, f.By, f.Why, f.At})
+	}
+	return out, err
+}
+
 func forcedKey(set antipode.Shard, lost antipode.Region) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{prefixForced}, uint64(set)), lost...)
 }
