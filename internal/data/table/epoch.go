@@ -172,9 +172,12 @@ func (ts *Tables) openOne(c *change, o opening, others bool) error {
 }
 
 func (ts *Tables) roleEntry(kind journal.Kind, id control.RoleID, epoch uint64, n *note) (*journal.Entry, error) {
-	stamp, err := ts.cfg.Clock.Now()
-	if err != nil {
-		return nil, fmt.Errorf("append %s: %w", kind, err)
+	stamp := ts.cfg.Clock.Last()
+	if ts.cfg.Clock.Check() == nil { // else its time must not get into the others' clocks: no version is compared by this one
+		var err error
+		if stamp, err = ts.cfg.Clock.Now(); err != nil {
+			return nil, fmt.Errorf("append %s: %w", kind, err)
+		}
 	}
 	body, err := json.Marshal(n)
 	if err != nil {
@@ -337,6 +340,24 @@ type forced struct {
 	By    string              `json:"by"`
 	Why   string              `json:"why"`
 	At    int64               `json:"at"`
+}
+
+// Forced is a failover that a person forced at this region, and that the group does
+// not know of yet.
+type Forced struct {
+	Lost    antipode.Region
+	Roles   []control.RoleEpoch // that this region took, and under what epochs
+	By, Why string
+	At      int64 // milliseconds since the Unix epoch
+}
+
+// Forced lists them, from this region's own record.
+func (ts *Tables) Forced() (out []Forced, err error) {
+	all, err := ts.forcedHere()
+	for _, f := range all {
+		out = append(out, Forced{f.Lost, f.Roles, f.By, f.Why, f.At})
+	}
+	return out, err
 }
 
 func forcedKey(set antipode.Shard, lost antipode.Region) []byte {
