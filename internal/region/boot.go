@@ -138,6 +138,7 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 	d.ship = ship.New(ship.Config{
 		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Admit: d.tables.Admit, Copier: d.tables, Filling: d.tables.Filling, Logger: r.log,
 		Prompt:  d.tables.Prompt,
+		RTT:     r.mesh.LeastRTT,
 		Session: func(txn *journal.Txn) ship.Session { return d.tables.Session(txn) },
 		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(r.wall().UnixMilli(), 0) },
 	})

@@ -81,6 +81,7 @@ type Tables struct {
 
 	counts countCache
 	gc     sweeper
+	index  historyIndex
 	fill   filling
 	tn     tenures
 	pend   pendingKeys
@@ -360,9 +361,6 @@ func (ts *Tables) append(sh *journal.Shard, p place, t *TableRef, e *journal.Ent
 	txn.Append(e)
 	v := versionOf(e)
 	txn.Batch().Set(p.item, collision.AppendItem(nil, []collision.Version{v}))
-	if t.Writes == antipode.WriteLocal {
-		txn.Batch().Set(historyKey(t.ID, p.key, e.Dot), nil)
-	}
 	if t.Writes == antipode.WritePartitioned && !v.Delete && ts.arbitrates(t, p.key) {
 		txn.Batch().Delete(keyed(prefixGrant, t.ID, p.key))
 	}

@@ -499,6 +499,7 @@ func (ts *Tables) sealedShard(shard antipode.Shard) bool {
 // forgetShard is called when all rows of a shard but its seals were removed. The
 // shard is locked.
 func (ts *Tables) forgetShard(shard antipode.Shard) {
+	ts.index.forget(shard)
 	ts.tn.mu.Lock()
 	for id, k := range ts.tn.shards[shard] {
 		ts.tn.shards[shard][id] = &known{seal: k.seal}

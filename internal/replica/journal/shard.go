@@ -206,6 +206,10 @@ func (s *Shard) Begin(batch engine.Batch) *Txn {
 // Batch returns the batch, for the rows that go with the entries.
 func (t *Txn) Batch() engine.Batch { return t.batch }
 
+// Entries returns the transaction's entries. They are not in the journal yet; the
+// list is the transaction's own.
+func (t *Txn) Entries() []*Entry { return t.entries }
+
 // Len returns the size of the transaction in bytes.
 func (t *Txn) Len() int { return t.batch.Len() + t.size }
 
