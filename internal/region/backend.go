@@ -70,9 +70,11 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 	st.Roles, st.Lease = r.roles(), r.heldLease()
 	for name, p := range r.mesh.Stats().Peers {
 		_, cut := r.cuts.Load(name)
-		st.Peers = append(st.Peers, operator.PeerStatus{
-			Name: name, Connected: p.Connected, Cut: cut, RTTMS: float64(p.RTT.Microseconds()) / 1000,
-		})
+		peer := operator.PeerStatus{Name: name, Connected: p.Connected, Cut: cut, RTTMS: inMillis(p.RTT)}
+		if delay, err := r.mesh.Delay(name); err == nil { // else nothing is emulated
+			peer.DelayMS = inMillis(delay)
+		}
+		st.Peers = append(st.Peers, peer)
 	}
 	if err := r.clock.Check(); err != nil {
 		st.Clock.Refuses = err.Error()
@@ -105,12 +107,11 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 // clockOffset tells by how much this clock is ahead of the live peer that it is
 // best compared with, and how well that is known.
 func (r *Region) clockOffset() (offsetMS, uncertaintyMS float64) {
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	best := hlc.Unknown
 	for _, p := range r.clock.Peers() {
 		if p.Live && p.Uncertainty < best {
 			best = p.Uncertainty
-			offsetMS, uncertaintyMS = ms(-p.Offset), ms(p.Uncertainty)
+			offsetMS, uncertaintyMS = inMillis(-p.Offset), inMillis(p.Uncertainty)
 		}
 	}
 	return offsetMS, uncertaintyMS
