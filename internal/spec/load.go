@@ -28,6 +28,12 @@ const (
 // Load reads a spec. The filename is for the messages. The error is an *Error
 // that lists what is wrong and how to mend it.
 func Load(data []byte, filename string) (*Spec, error) {
+	s, _, err := Read(data, filename)
+	return s, err
+}
+
+// Read is Load, and tells where in the file each value stands.
+func Read(data []byte, filename string) (*Spec, *Source, error) {
 	d := &decoder{at: map[any]pos{}, zero: map[any]bool{}}
 	s := &Spec{}
 	// The parser counts a lone carriage return as the end of a line, too.
@@ -37,13 +43,14 @@ func Load(data []byte, filename string) (*Spec, error) {
 		s.fill()
 		d.check(s)
 	}
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(d.problems) == 0 {
-		return s, nil
+		return s, newSource(filename, lines, d.at, s), nil
 	}
 	slices.SortStableFunc(d.problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return nil, &Error{File: filename, Problems: d.problems, lines: strings.Split(strings.TrimSuffix(text, "\n"), "\n")}
+	return nil, nil, &Error{File: filename, Problems: d.problems, lines: lines}
 }
 
 // pos is where something stands in the file.
@@ -271,6 +278,9 @@ func (d *decoder) list(n ast.Node, v reflect.Value, what string) {
 		d.problem(posOf(n), what+" is "+describe(n)+", and must be a list", fix)
 		return
 	}
+	if len(s.Values) == 0 {
+		return // as if it were not there: what is written back leaves it out
+	}
 	// All at once, so that the addresses of the elements are final.
 	v.Set(reflect.MakeSlice(v.Type(), len(s.Values), len(s.Values)))
 	for i, e := range s.Values {
@@ -361,6 +371,18 @@ func named(t reflect.Type) string {
 		return "addresses"
 	case reflect.TypeFor[TLS]():
 		return "tls"
+	case reflect.TypeFor[Needs]():
+		return "needs"
+	case reflect.TypeFor[Prices]():
+		return "prices"
+	case reflect.TypeFor[RegionFacts]():
+		return "region of needs"
+	case reflect.TypeFor[Users]():
+		return "a group of users"
+	case reflect.TypeFor[Data]():
+		return "a data set"
+	case reflect.TypeFor[Traffic]():
+		return "reads or writes"
 	case reflect.TypeFor[KeyAttribute]():
 		return "a key attribute"
 	case reflect.TypeFor[Key]():
@@ -376,6 +398,12 @@ func missingFix(t reflect.Type, name string) string {
 		return "add at least one: regions: [{name: oregon, location: us-west-2}]"
 	case "Region.name":
 		return "add name: oregon, say"
+	case "Users.name":
+		return "add name: europe, say"
+	case "Users.location":
+		return "add location: eu-central-1 (a cloud region nearby), or location: {latitude: 52.5, longitude: 13.4}"
+	case "Data.name":
+		return "add name: with a table's name, or another word for this data"
 	case "Table.name":
 		return "add name: carts, say"
 	case "Table.key":
