@@ -149,9 +149,20 @@ func (r *Region) tableStatus(ctx context.Context, d *data, st *operator.RegionSt
 		if err != nil {
 			return err
 		}
-		st.Tables = append(st.Tables, operator.TableStatus{Name: t.Name, Writes: t.Writes, Writer: t.Writer, Rule: t.Rule, Items: items})
+		st.Tables = append(st.Tables, operator.TableStatus{
+			Name: t.Name, Writes: t.Writes, Writer: t.Writer, Rule: t.Rule, Items: items,
+			Replicas: t.Replicas, Home: homeRule(t), RPO: t.RPO, Copies: t.Copies, Failover: t.Failover,
+		})
 	}
 	return nil
+}
+
+// homeRule writes where items of a partitioned table are born as the spec does.
+func homeRule(t *control.Table) string {
+	if t.HomeAttr != "" {
+		return string(t.HomeBy) + ":" + t.HomeAttr
+	}
+	return string(t.HomeBy)
 }
 
 func (r *Region) table(name string) (*data, *control.Table, error) {
