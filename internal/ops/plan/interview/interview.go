@@ -147,10 +147,10 @@ func (i *Interview) users() Question {
 func parseUsers(answer string, known []spec.Users) ([]spec.Users, error) {
 	var out []spec.Users
 	for _, part := range list(answer) {
-		words := strings.Fields(part)
+		words := strings.Fields(strings.TrimSuffix(part, "%"))
 		var share *float64
 		if len(words) > 1 {
-			if f, err := parseNumber(strings.TrimSuffix(words[len(words)-1], "%")); err == nil {
+			if f, err := parseNumber(words[len(words)-1]); err == nil {
 				share, words = f, words[:len(words)-1]
 			}
 		}
@@ -215,18 +215,20 @@ func SuggestRegions(users []spec.Users) []spec.Region {
 	if len(groups) == 0 {
 		groups = []spec.Users{{Location: spec.Location{Code: "us-east-1"}}}
 	}
-	first := nearestCode(groups[0].Location.Place(), nil)
+	first := nextTo(groups[0].Location.Place())
 	second := ""
 	at, _ := geo.Lookup(first)
 	for _, g := range groups[1:] {
-		code := nearestCode(g.Location.Place(), nil)
+		code := nextTo(g.Location.Place())
 		if p, _ := geo.Lookup(code); geo.Distance(p, at) >= apart {
 			second = code
 			break
 		}
 	}
-	if second == "" {
-		second = nearestCode(at, func(p geo.Place) bool { return geo.Distance(p, at) >= apart })
+	if second == "" { // of the same cloud: their names are built differently
+		second = nearestCode(at, func(p geo.Place) bool {
+			return geo.Distance(p, at) >= apart && strings.Count(p.Code, "-") == strings.Count(first, "-")
+		})
 	}
 	return []spec.Region{siteOf(first), siteOf(second)}
 }
@@ -236,19 +238,21 @@ func siteOf(code string) spec.Region {
 	return spec.Region{Name: antipode.Region(code), Location: spec.Location{Code: code, Latitude: p.Latitude, Longitude: p.Longitude}}
 }
 
-// nearestCode finds the cloud region that is nearest to a place: the place itself
-// where it is one. Of equals the first of the table is taken.
-func nearestCode(at geo.Place, good func(geo.Place) bool) string {
-	if at.Code != "" && good == nil {
+// nextTo is the cloud region that a place is, or the nearest one of AWS.
+func nextTo(at geo.Place) string {
+	if at.Code != "" {
 		return at.Code
 	}
+	return nearestCode(at, func(p geo.Place) bool { return strings.Count(p.Code, "-") == 2 })
+}
+
+// nearestCode finds the nearest of the cloud regions that are good. Of equals the
+// first of the table is taken.
+func nearestCode(at geo.Place, good func(geo.Place) bool) string {
 	best, distance := "", 0.0
 	for _, code := range geo.Codes() {
 		p, _ := geo.Lookup(code)
-		if good != nil && !good(p) {
-			continue
-		}
-		if d := geo.Distance(at, p); best == "" || d < distance {
+		if d := geo.Distance(at, p); good(p) && (best == "" || d < distance) {
 			best, distance = code, d
 		}
 	}

@@ -74,27 +74,53 @@ func (v vector) place() geo.Place {
 	return geo.Place{Longitude: math.Atan2(v[1], v[0]) * 180 / math.Pi, Latitude: math.Atan2(v[2], math.Hypot(v[0], v[1])) * 180 / math.Pi}
 }
 
-// greatCircle draws the shortest way between two places as an SVG path, which
-// leaves the map at one side and comes back at the other where it has to.
-func greatCircle(a, b geo.Place) string {
+// polar is the latitude beyond which the map is no place to draw a way: all
+// meridians meet there, and it would leave by the top.
+const polar = 72.0
+
+// wayPath draws the shortest way between two places as an SVG path, which leaves
+// the map at one side and comes back at the other where it has to. One that goes
+// by the pole is drawn as a bow instead. It tells where the middle is.
+func wayPath(a, b geo.Place) (path string, x, y float64) {
 	const steps = 64
 	u, w := toVector(a), toVector(b)
 	angle := math.Acos(max(-1, min(1, u[0]*w[0]+u[1]*w[1]+u[2]*w[2])))
-	if angle < 1e-6 || math.Pi-angle < 1e-6 { // no way at all, or all ways are equally long
-		return ""
+	if angle < 1e-6 {
+		return "", 0, 0
 	}
-	var path strings.Builder
+	if math.Pi-angle < 1e-6 { // all ways are equally long
+		return bow(a, b)
+	}
+	var out strings.Builder
 	pen, last := "M", a.Longitude
 	for i := range steps + 1 {
 		t := float64(i) / steps
 		from, to := math.Sin((1-t)*angle)/math.Sin(angle), math.Sin(t*angle)/math.Sin(angle)
 		p := vector{u[0]*from + w[0]*to, u[1]*from + w[1]*to, u[2]*from + w[2]*to}.place()
+		if math.Abs(p.Latitude) > polar {
+			return bow(a, b)
+		}
 		if math.Abs(p.Longitude-last) > 180 {
 			pen = "M"
 		}
-		x, y := project(p)
-		fmt.Fprintf(&path, "%s%.1f %.1f", pen, x, y)
+		px, py := project(p)
+		if i == steps/2 {
+			x, y = px, py
+		}
+		fmt.Fprintf(&out, "%s%.1f %.1f", pen, px, py)
 		pen, last = "L", p.Longitude
 	}
-	return path.String()
+	return out.String(), x, y
+}
+
+// bow draws a curve that has its middle towards the nearer edge of the map.
+func bow(a, b geo.Place) (path string, x, y float64) {
+	ax, ay := project(a)
+	bx, by := project(b)
+	up := 0.3 * math.Abs(bx-ax)
+	if a.Latitude+b.Latitude < 0 {
+		up = -up
+	}
+	cx, cy := (ax+bx)/2, max(0, min(mapHeight(), (ay+by)/2-up))
+	return fmt.Sprintf("M%.1f %.1fQ%.1f %.1f %.1f %.1f", ax, ay, cx, cy, bx, by), (ax + 2*cx + bx) / 4, (ay + 2*cy + by) / 4
 }

@@ -62,11 +62,15 @@ type figure struct{ Name, Value, Remark, Class string }
 
 type hint struct{ Label, Text string }
 
-// webRung is a step of the ladder; Height is per cent of the dearest one's cost.
+// mostMisses is how many a step of the ladder has room for; the reasoning has all.
+const mostMisses = 3
+
+// webRung is a step of the ladder; Height is per cent of the room there is.
 type webRung struct {
 	Strategy, Cost, RPO, RTO, Class, Verdict string
 	Height                                   float64
 	Misses                                   []string
+	More                                     int // misses that are not shown
 }
 
 type webSection struct {
@@ -118,17 +122,18 @@ func newWebAnswer(r *plan.Report, a *plan.Answer) webAnswer {
 		{"available", percent(a.Availability.Today), minutes(a.Availability.MinutesToday) + " a year down", ""},
 		{r.Currency + " a month", money(a.Cost.Month), times(a.Cost.Factor) + " of one region", ""},
 	}
-	for _, x := range impossible(a).items {
-		out.Impossible = append(out.Impossible, x)
-	}
+	out.Impossible = impossible(a).items
 	top := 0.0
 	for _, x := range a.Ladder {
 		top = max(top, x.Cost.Month)
 	}
 	for _, x := range a.Ladder {
 		w := webRung{Strategy: string(x.Strategy), Cost: money(x.Cost.Month), RPO: span(x.RPO, "no bound"), RTO: span(x.RTO, "no bound"), Misses: x.Misses}
+		if len(w.Misses) > mostMisses {
+			w.Misses, w.More = w.Misses[:mostMisses], len(w.Misses)-mostMisses
+		}
 		if top > 0 {
-			w.Height = math.Round(100 * x.Cost.Month / top)
+			w.Height = math.Round(75 * x.Cost.Month / top) // the rest is for the amount above it
 		}
 		switch {
 		case x.Chosen:

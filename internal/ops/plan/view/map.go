@@ -21,6 +21,14 @@ type chart struct {
 	Users         []dot
 	Regions       []dot
 	Labels        []label
+
+	middles []middle // of the ways between regions
+}
+
+// middle is where a way's round trip is written.
+type middle struct {
+	x, y float64
+	text string
 }
 
 // way is a line between two points, along the great circle.
@@ -95,8 +103,10 @@ func (c *chart) between(r *plan.Report, sites map[antipode.Region]plan.Site, mea
 				took, how = time.Duration(m.RTT), "measured"
 			}
 		}
+		path, x, y := wayPath(placeOf(a), placeOf(b))
+		c.middles = append(c.middles, middle{x, y, plan.Span(spec.Duration(took))})
 		c.Ways = append(c.Ways, way{
-			Class: "way " + string(drawn[p]), Path: greatCircle(placeOf(a), placeOf(b)),
+			Class: "way " + string(drawn[p]), Path: path,
 			Title: fmt.Sprintf("%s - %s: %s there and back (%s), light alone %s", p[0], p[1], plan.Span(spec.Duration(took)), how, plan.Span(spec.Duration(geo.Floor(placeOf(a), placeOf(b))))),
 		})
 	}
@@ -117,7 +127,8 @@ func (c *chart) toUsers(r *plan.Report, sites map[antipode.Region]plan.Site) {
 				}
 				served[l.Read.Via[0]] = true
 				if s, ok := sites[antipode.Region(l.Read.Via[0])]; ok {
-					c.Ways = append(c.Ways, way{"way serves", greatCircle(at, placeOf(s)), fmt.Sprintf("%s reads in %s: %s", g.Name, s.Name, plan.Span(l.Read.Estimate))})
+					path, _, _ := wayPath(at, placeOf(s))
+					c.Ways = append(c.Ways, way{"way serves", path, fmt.Sprintf("%s reads in %s: %s", g.Name, s.Name, plan.Span(l.Read.Estimate))})
 				}
 			}
 		}
@@ -178,10 +189,17 @@ func (c *chart) name(r *plan.Report) {
 		c.Labels = append(c.Labels, label{round1(s.x), round1(s.y), s.anchor, class, text})
 	}
 	for i, s := range r.Regions {
-		put(c.Regions[i], c.Regions[i].Class, string(s.Name))
+		class := "name"
+		if s.Unused {
+			class = "name unused"
+		}
+		put(c.Regions[i], class, string(s.Name))
 	}
 	for i, g := range r.Users {
 		put(c.Users[i], "users", fmt.Sprintf("%s %s", g.Name, share(g.Share)))
+	}
+	for _, m := range c.middles {
+		put(dot{X: m.x, Y: m.y}, "took", m.text)
 	}
 }
 

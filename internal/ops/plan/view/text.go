@@ -117,7 +117,7 @@ func (p *page) table(indent int, rows [][]cell) {
 	if len(rows) == 0 {
 		return
 	}
-	const gap, least = 2, 24
+	const gap, least = 2, 12
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, c := range row {
@@ -170,12 +170,17 @@ func Text(r *plan.Report, source string, style Style) string {
 	p.line("%s %s", p.paint(bold, "Do you need active-active?"), Verdict(r))
 	p.line("")
 	p.summary(r)
+	forAll := firstForAll(r)
 	for i := range r.Data {
 		if r.Data[i].Asked {
-			p.dataSet(r, &r.Data[i])
+			p.dataSet(r, &r.Data[i], forAll)
 		}
 	}
 	p.lints(r, source)
+	p.line("")
+	for _, f := range forAll {
+		p.wrapped(0, "First of all: ", dim, f)
+	}
 	p.rest(r)
 	return p.b.String()
 }
@@ -203,13 +208,13 @@ func (p *page) summary(r *plan.Report) {
 // short is a promise in a cell.
 func short(p plan.Promise) string { return bound(p) + ", " + p.State }
 
-func (p *page) dataSet(r *plan.Report, a *plan.Answer) {
+func (p *page) dataSet(r *plan.Report, a *plan.Answer, forAll []string) {
 	p.line("")
 	p.wrapped(0, a.Name+": ", bold, a.Why)
 	for _, x := range a.Impossible {
 		p.wrapped(2, "not possible: ", red, fmt.Sprintf("%s, because %s. Nearest possible: %s", x.Wish, trimStop(x.Because), x.Nearest))
 	}
-	if s, misses := cheaper(a); s != "" {
+	if s, misses := cheaper(a); s != "" && !strings.Contains(a.Why, misses) {
 		p.wrapped(2, "not "+string(s)+": ", dim, misses)
 	}
 	if text := worstLatency(a); text != "" {
@@ -218,14 +223,31 @@ func (p *page) dataSet(r *plan.Report, a *plan.Answer) {
 	if a.Cost.Note != "" {
 		p.wrapped(2, "money: ", dim, a.Cost.Note)
 	}
-	for i, f := range a.First {
-		if i < 1 {
+	for _, f := range a.First {
+		if !slices.Contains(forAll, f) {
 			p.wrapped(2, "first: ", dim, f)
+			break
 		}
 	}
-	for _, x := range a.Sensitive {
-		p.wrapped(2, "would change it: ", dim, change(r, x))
+	if len(a.Sensitive) > 0 {
+		p.wrapped(2, "would change it: ", dim, change(r, a.Sensitive[0]))
 	}
+}
+
+// firstForAll is what every data set that was asked about should do first.
+func firstForAll(r *plan.Report) []string {
+	var all []string
+	begun := false
+	for _, a := range r.Data {
+		switch {
+		case !a.Asked:
+		case !begun:
+			all, begun = slices.Clone(a.First), true
+		default:
+			all = slices.DeleteFunc(all, func(f string) bool { return !slices.Contains(a.First, f) })
+		}
+	}
+	return all
 }
 
 // worstLatency tells of the group that waits longest for a write, else a read.
@@ -246,20 +268,17 @@ func worstLatency(a *plan.Answer) string {
 		if who == "" {
 			continue
 		}
-		verb := "reads take"
+		verb := "reads"
 		if write {
 			verb = "writes"
 		}
-		text := fmt.Sprintf("%s %s (%s, light alone %s)", verb, plan.Span(worst.Estimate), who, plan.Span(worst.Floor))
+		text := fmt.Sprintf("%s up to %s (%s; light alone %s)", verb, plan.Span(worst.Estimate), who, plan.Span(worst.Floor))
 		if worst.Over {
 			text += fmt.Sprintf(", over the budget of %s", span(worst.Budget, "-"))
 		}
 		parts = append(parts, text)
 	}
-	if len(parts) == 0 {
-		return ""
-	}
-	return "at most " + strings.Join(parts, ", ")
+	return strings.Join(parts, "; ")
 }
 
 // mostLints is how many a screen shows.
@@ -317,9 +336,12 @@ func (p *page) rest(r *plan.Report) {
 			}
 		}
 	}
-	p.line("")
 	if len(unproven) > 0 {
-		p.wrapped(0, "Unproven until: ", yellow, strings.Join(unproven[:min(2, len(unproven))], ", "))
+		text := "`" + unproven[0] + "` passes"
+		if n := len(unproven) - 1; n > 0 {
+			text = fmt.Sprintf("`%s` and %s pass", unproven[0], counted(n, "more drill"))
+		}
+		p.wrapped(0, "Unproven until: ", yellow, text)
 	}
 	if len(r.NotYet) > 0 {
 		text := r.NotYet[0]
@@ -333,12 +355,19 @@ func (p *page) rest(r *plan.Report) {
 		for _, x := range r.Assumed {
 			fields = append(fields, x.Field+" "+x.Assumed)
 		}
-		text := fmt.Sprintf("%d answers that nobody gave", count)
+		text := counted(count, "answer") + " that nobody gave"
 		if len(fields) > 0 {
 			text += ", such as " + strings.Join(fields[:min(2, len(fields))], ", ")
 		}
 		p.wrapped(0, "Assumed: ", dim, text+"; --why NAME lists those of a data set")
 	}
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // Why is the whole reasoning about one data set.

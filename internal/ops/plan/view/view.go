@@ -54,7 +54,7 @@ func writes(a *plan.Answer) string {
 	case a.Writes == antipode.WriteGlobal && a.Writer != "":
 		where = " in " + string(a.Writer)
 	case a.Writes == antipode.WritePartitioned && a.Home != "":
-		where = ", home by " + a.Home
+		where = " by " + a.Home
 	case a.Writes == antipode.WriteLocal && a.Rule != "":
 		where = ", " + string(a.Rule)
 	}
