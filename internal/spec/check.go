@@ -195,7 +195,7 @@ func (s *Spec) sharedAddress() (later, earlier listener, found bool) {
 }
 
 func (d *decoder) checkTable(s *Spec, t *Table) {
-	if !isTableName(t.Name) {
+	if !IsTableName(t.Name) {
 		d.problem(d.where(&t.Name, t), fmt.Sprintf("%q can't be a table's name", t.Name), "DynamoDB's rule: 3 to 255 letters, digits, underscores, hyphens and dots")
 	}
 	d.checkKey(t)
@@ -480,7 +480,8 @@ func isLabel(s string) bool {
 	return len(s) >= 1 && len(s) <= 63
 }
 
-func isTableName(s string) bool {
+// IsTableName reports whether DynamoDB allows a name for a table.
+func IsTableName(s string) bool {
 	for _, r := range []byte(s) {
 		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-' && r != '.' {
 			return false

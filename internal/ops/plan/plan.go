@@ -208,6 +208,8 @@ type Path struct {
 	Measured bool           `json:"measured"` // whether all of it was measured by Input.RoundTrips
 	Budget   *spec.Duration `json:"budget"`
 	Over     bool           `json:"over"` // Estimate > Budget
+
+	share float64 // of the reads, or of the writes
 }
 
 // Impossible is a wish that nothing can meet.
@@ -284,6 +286,3 @@ const (
 	Error   = "error"
 	Warning = "warning"
 )
-
-// Span writes a duration for people: 0 s, 250 ms, 5 s, 1.5 h, 3 d.
-func Span(d spec.Duration) string { return span(time.Duration(d)) }

@@ -1,0 +1,67 @@
+package plan_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/antipode-io/antipode/internal/ops/plan"
+	"github.com/antipode-io/antipode/internal/spec"
+)
+
+// TestWorkloads: what is asked, and the expected answer with its reason.
+func TestWorkloads(t *testing.T) {
+	datadriven.Walk(t, "testdata/workloads", func(t *testing.T, path string) {
+		t.Helper()
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			t.Helper()
+			in := input(t, d.Input)
+			r := plan.Advise(in)
+			var b strings.Builder
+			for i := range r.Data {
+				tell(&b, &r.Data[i])
+			}
+			for _, l := range r.Lints {
+				fmt.Fprintf(&b, "lint %s %s %d: %s\n", l.Severity, l.Rule, l.Line, l.Message)
+			}
+			return b.String()
+		})
+	})
+}
+
+func input(t *testing.T, text string) plan.Input {
+	t.Helper()
+	s, src, err := spec.Read([]byte(text), "antipode.yaml")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return plan.Input{Spec: s, Source: src}
+}
+
+// tell prints what matters of an answer.
+func tell(b *strings.Builder, a *plan.Answer) {
+	fmt.Fprintf(b, "%s: %s %s %s\n", a.Name, a.Strategy, a.Writes, a.Rule)
+	fmt.Fprintf(b, "  why: %s\n", a.Why)
+	bound := func(d *spec.Duration) string {
+		if d == nil {
+			return "no bound"
+		}
+		return plan.Span(*d)
+	}
+	fmt.Fprintf(b, "  RPO %s, RTO %s for a %s, available %.4f %% (today %.4f %%), cost x%.2f\n",
+		bound(a.RPO.Promised), bound(a.RTO.Promised), a.Scope, a.Availability.Drilled, a.Availability.Today, a.Cost.Factor)
+	fmt.Fprintf(b, "  at %v, writer %s, witness %s, backup every %s in %v\n", a.Replicas, a.Writer, a.Witness, plan.Span(a.Backup.Every), a.Backup.In)
+	for _, r := range a.Ladder {
+		if !r.Meets {
+			fmt.Fprintf(b, "  %s: %s\n", r.Strategy, strings.Join(r.Misses, "; "))
+		}
+	}
+	for _, i := range a.Impossible {
+		fmt.Fprintf(b, "  not possible: %s, because %s; nearest: %s\n", i.Wish, i.Because, i.Nearest)
+	}
+	for _, s := range a.Sensitive {
+		fmt.Fprintf(b, "  with %s %s (now %s): %s %s\n", s.Input, s.If, s.Now, s.Then, s.Writes)
+	}
+}
