@@ -115,7 +115,7 @@ func (a *app) raw(text string) error {
 
 // style is how the terminal wants its text.
 func (a *app) style() view.Style {
-	s := view.Style{Width: 110}
+	s := view.Style{Width: 120}
 	f, ok := a.out.(*os.File)
 	if !ok || !isTerminal(f) {
 		return s

@@ -127,8 +127,10 @@ func minutes(f float64) string {
 	switch {
 	case f < 0.1:
 		return "no minute"
+	case f < 10:
+		return strconv.FormatFloat(f, 'f', 1, 64) + " min"
 	case f < 120:
-		return strconv.FormatFloat(f, 'g', 2, 64) + " min"
+		return strconv.FormatFloat(f, 'f', 0, 64) + " min"
 	}
 	return strconv.FormatFloat(f/60, 'f', 0, 64) + " h"
 }

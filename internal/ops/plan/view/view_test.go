@@ -206,7 +206,7 @@ func TestVerdict(t *testing.T) {
 func TestNumbers(t *testing.T) {
 	for got, want := range map[string]string{
 		money(0): "0", money(0.5): "0.50", money(7): "7", money(12.4): "12", money(1234567): "1,234,567", money(-1234): "-1,234", money(999.5): "1,000",
-		percent(99.9): "99.9 %", percent(99.9956): "99.9956 %", percent(100): "100 %", times(1.5): "×1.50", minutes(0): "no minute", minutes(5.83): "5.8 min", minutes(526): "9 h",
+		percent(99.9): "99.9 %", percent(99.9956): "99.9956 %", percent(100): "100 %", times(1.5): "×1.50", minutes(0): "no minute", minutes(5.83): "5.8 min", minutes(110): "110 min", minutes(526): "9 h",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
