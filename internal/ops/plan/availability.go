@@ -65,7 +65,7 @@ func (w *world) switchTime(q *wish, o *option) (float64, bool) {
 	case WarmStandby:
 		return warmRTO.Minutes(), true
 	default:
-		data := leaseRTO
+		data := w.leaseRTO()
 		if o.mode == antipode.WriteLocal {
 			data = 0
 		}

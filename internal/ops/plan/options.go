@@ -47,9 +47,7 @@ func (w *world) best(q *wish, strategy Strategy) (best *option, why string) {
 	switch strategy {
 	case SingleRegion, BackupRestore:
 		for _, s := range sites {
-			if !s.added || len(sites) == 1 {
-				try(antipode.WriteGlobal, []site{s})
-			}
+			try(antipode.WriteGlobal, []site{s})
 		}
 	case PilotLight, WarmStandby:
 		subsets(sites, 2, func(s []site) {
@@ -134,29 +132,24 @@ func (w *world) candidates(q *wish, strategy Strategy) (out []site, why string) 
 	case SingleRegion:
 	}
 	if len(out) == 0 {
-		s, ok := w.propose(q.stay, nil, w.nearUsers(q))
+		s, ok := w.propose(q.stay, w.witnesses, w.nearUsers(q))
 		if !ok {
 			return nil, fmt.Sprintf("no region is known where it may be (stay: %s)", quoted(q.stay))
 		}
 		out = append(out, s)
 	}
 	for len(distinct(out)) < want {
-		s, ok := w.propose(q.stay, out, out[0].point)
+		s, ok := w.propose(q.stay, slices.Concat(out, w.witnesses), out[0].point)
 		if !ok {
 			return nil, fmt.Sprintf("it may be in %s only (%s), and this strategy needs %d regions apart from each other", names(out), stayText(q), want)
 		}
 		out = append(out, s)
 	}
-	if strategy == ActiveActive {
-		out = w.nearer(q, out)
-	}
+	out = w.nearer(q, out)
 	if len(out) > maxSites {
 		near := w.nearUsers(q)
 		slices.SortStableFunc(out, func(a, b site) int { return cmp.Compare(w.rtt(near, a.point), w.rtt(near, b.point)) })
 		out = out[:maxSites]
-	}
-	if strategy == SingleRegion || strategy == BackupRestore {
-		out = slices.DeleteFunc(slices.Clone(out), func(s site) bool { return s.added && s != out[0] })
 	}
 	return out, ""
 }
@@ -190,7 +183,7 @@ func (w *world) nearer(q *wish, out []site) []site {
 			if f.budget == 0 || g.share == 0 || slices.ContainsFunc(out, inTime) || len(out) >= maxSites {
 				continue
 			}
-			if s, ok := w.propose(q.stay, out, g.point); ok && inTime(s) {
+			if s, ok := w.propose(q.stay, slices.Concat(out, w.witnesses), g.point); ok && inTime(s) {
 				out = append(out, s)
 			}
 		}
@@ -268,7 +261,7 @@ func (w *world) promises(q *wish, o *option) {
 	if q.scope == scopeZone && o.strategy != ActiveActive {
 		o.rto, o.rtoWhy, o.byHand = zoneRTO, "another zone takes over", false
 		if q.kind == "table" {
-			o.rto = leaseRTO
+			o.rto = w.leaseRTO()
 		}
 		return
 	}
@@ -283,12 +276,15 @@ func (w *world) promises(q *wish, o *option) {
 	case WarmStandby:
 		o.rto, o.rtoWhy = warmRTO, "the standby has to grow, and users have to find it"
 	case ActiveActive:
-		o.rto, o.rtoWhy = leaseRTO, "the lost region's lease has to end before another one may write"
+		o.rto, o.rtoWhy = w.leaseRTO(), "the lost region's lease has to end before another one may write"
 		if o.mode == antipode.WriteLocal {
 			o.rto, o.rtoWhy = 0, "every region accepts writes"
 		}
 	}
 }
+
+// leaseRTO is how long after the loss of a region another one writes in its place.
+func (w *world) leaseRTO() time.Duration { return time.Duration(w.spec.Lease) + afterLease }
 
 // copies sets the RPO of what is copied all the time.
 func (w *world) copies(q *wish, o *option) {
