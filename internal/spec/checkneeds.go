@@ -60,6 +60,9 @@ func (d *decoder) unique(what string, name *string, seen map[string]bool) {
 
 func (d *decoder) checkData(s *Spec, n *Needs, e *Data) {
 	d.word("kind", &e.Kind, kindWords())
+	if _, isTable := s.Table(e.Name); isTable && e.Kind != "" && e.Kind != "table" {
+		d.problem(d.where(&e.Kind), fmt.Sprintf("data set %q is of kind %s, and has the name of a table", e.Name, e.Kind), "leave kind out, or give the data set another name")
+	}
 	d.word("survive", &e.Survive, surviveWords())
 	d.word("written_by", &e.WrittenBy, writtenByWords())
 	d.word("strategy", &e.Strategy, Strategies())

@@ -255,7 +255,7 @@ func (d *decoder) kind(n ast.Node, v reflect.Value, what string) {
 		f, err := strconv.ParseFloat(strings.ReplaceAll(n.GetToken().Value, "_", ""), 64)
 		_, isInt := n.(*ast.IntegerNode)
 		_, isFloat := n.(*ast.FloatNode)
-		if err != nil || !isInt && !isFloat {
+		if err != nil || !isInt && !isFloat && !exponent(n) {
 			d.problem(posOf(n), what+" is "+describe(n), "write a number")
 			return
 		}
@@ -263,6 +263,13 @@ func (d *decoder) kind(n ast.Node, v reflect.Value, what string) {
 	default:
 		panic("spec: no decoder for " + v.Type().String())
 	}
+}
+
+// exponent reports whether a text that is not in quotes is a number like 1e+09,
+// which YAML 1.2 has and the parser has not.
+func exponent(n ast.Node) bool {
+	t := n.GetToken()
+	return t.Type == token.StringType && strings.Trim(t.Value, "0123456789.eE+-") == ""
 }
 
 func (d *decoder) text(n ast.Node, to *string, what, fix string) bool {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -71,8 +72,11 @@ func nearer(o, cheaper *option) bool {
 	if len(o.misses) != len(cheaper.misses) {
 		return len(o.misses) < len(cheaper.misses)
 	}
-	return compareFloats(degrees(o), degrees(cheaper)) < 0
+	return degrees(o) < degrees(cheaper)-math.Log(worthwhile)
 }
+
+// worthwhile is by how much nearer to a wish that nothing meets a dearer strategy has to come.
+const worthwhile = 3
 
 func degrees(o *option) (sum float64) {
 	for _, m := range o.misses {
@@ -245,7 +249,6 @@ func (w *world) backup(q *wish, o *option) BackupAdvice {
 	if have != nil && have.Keep != nil {
 		b.Keep = max(b.Keep, *have.Keep)
 	}
-	apart := func(s site) bool { return len(distinct(append(slices.Clone(o.sites), s))) > len(distinct(o.sites)) }
 	if have != nil {
 		for _, name := range have.In {
 			if may(q.stay, w.placeOf(name)) {
@@ -253,7 +256,8 @@ func (w *world) backup(q *wish, o *option) BackupAdvice {
 			}
 		}
 	}
-	if slices.ContainsFunc(b.In, func(name string) bool { return apart(site{point: w.placeOf(name)}) }) {
+	apart := func(s site) bool { return len(distinct(append(slices.Clone(o.sites), s))) > len(distinct(o.sites)) }
+	if len(b.In) > 0 && len(o.sites) > 1 || slices.ContainsFunc(b.In, func(name string) bool { return apart(site{point: w.placeOf(name)}) }) {
 		return b
 	}
 	for _, s := range slices.Concat(w.sites, w.witnesses) {
@@ -262,9 +266,11 @@ func (w *world) backup(q *wish, o *option) BackupAdvice {
 			return b
 		}
 	}
-	if s, ok := w.propose(q.stay, o.sites, o.sites[0].point); ok {
-		b.In = append(b.In, s.place.Code)
+	last := o.sites[len(o.sites)-1].name // beside a copy, but not beside the one that writes
+	if s, ok := w.propose(q.stay, o.sites, o.sites[0].point); ok && len(o.sites) == 1 {
+		last = s.place.Code
 	}
+	b.In = append(b.In, last)
 	return b
 }
 
@@ -299,12 +305,12 @@ func (w *world) impossible(v *verdict) []Impossible {
 	if s := o.sites[len(o.sites)-1]; s.added && o.strategy.Rank() > BackupRestore.Rank() && len(w.sites) == 1 {
 		one := "one region with zones and a backup elsewhere"
 		if b := v.ladder[BackupRestore.Rank()]; b != nil {
-			one = fmt.Sprintf("%s alone with a restore elsewhere: RPO %s, RTO %s", w.sites[0].name, span(b.rpo), span(b.rto))
+			one = fmt.Sprintf("%s with a restore elsewhere: RPO %s, RTO %s", w.sites[0].name, span(b.rpo), span(b.rto))
 		}
 		out = append(out, Impossible{
 			fmt.Sprintf("RPO %s and RTO %s with the one region %s", span(q.rpo), span(q.rto), w.sites[0].name),
 			"what is only there is gone, or out of reach, when it is",
-			fmt.Sprintf("%s; or a second region, such as %s (%s): %s", one, s.place.City, s.place.Code, o.strategy),
+			fmt.Sprintf("%s; or %s with a second region, such as %s (%s): RPO %s, RTO %s", one, o.strategy, s.place.City, s.place.Code, span(o.rpo), span(o.rto)),
 		})
 	}
 	for _, m := range o.misses {
@@ -317,6 +323,7 @@ func (w *world) impossible(v *verdict) []Impossible {
 		}
 		if w.crowded(v) {
 			i.Because += "; " + v.nowhere[ActiveActive.Rank()]
+			i.Nearest += fmt.Sprintf(" (the loss of a zone: RPO 0 s, RTO %s), or a second region of your own there, by its latitude and longitude, and its name under stay", span(w.zoneRTO(q)))
 		}
 		out = append(out, i)
 	}
@@ -341,7 +348,7 @@ func (w *world) reasons(v *verdict, a *Answer) []Reason {
 	}
 	if o.strategy == ActiveActive {
 		row, _ := modesFor(q)
-		out = append(out, Reason{"writes: " + row.name, fmt.Sprintf("%s: %s", o.mode, row.reason), row.source})
+		out = append(out, Reason{"writes: " + row.name, fmt.Sprintf("%s: %s", o.mode, modeReason(q, o)), row.source})
 		text := fmt.Sprintf("%s carry the load, and the mean round trip of all requests is the shortest: %s", names(o.sites), span(o.mean))
 		if a.Writer != "" {
 			text += "; " + string(a.Writer) + " writes"
@@ -373,6 +380,8 @@ func (w *world) why(v *verdict, a *Answer) string {
 		where = " in " + quoted(a.Backup.In)
 	}
 	switch cheaper := v.below(); {
+	case o.strategy == SingleRegion && len(o.misses) > 0:
+		parts = append(parts, fmt.Sprintf("So it is one region, %s, with zones and a backup%s.", names(o.sites), where))
 	case o.strategy == SingleRegion:
 		parts = append(parts, fmt.Sprintf("One region, %s, with zones and a backup%s is enough.", names(o.sites), where))
 	case cheaper == nil:
@@ -381,10 +390,22 @@ func (w *world) why(v *verdict, a *Answer) string {
 		parts = append(parts, fmt.Sprintf("%s is not enough: %s.", cheaper.strategy, v.telling(cheaper).text))
 	}
 	if o.strategy == ActiveActive {
-		row, _ := modesFor(q)
-		parts = append(parts, fmt.Sprintf("Writes are %s: %s.", o.mode, row.reason))
+		parts = append(parts, fmt.Sprintf("Writes are %s: %s.", o.mode, modeReason(q, o)))
 	}
 	return strings.Join(parts, " ")
+}
+
+// modeReason says why it is written in this mode.
+func modeReason(q *wish, o *option) string {
+	row, modes := modesFor(q)
+	switch {
+	case o.mode == modes[0]:
+		return row.reason
+	case o.mode == antipode.WriteLocal:
+		return "they keep their meaning in any order, and " + strings.Join(o.passed, "; ")
+	default:
+		return strings.Join(o.passed, "; ")
+	}
 }
 
 // below is the dearest option that is cheaper than the chosen one.

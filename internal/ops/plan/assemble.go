@@ -31,6 +31,7 @@ func (w *world) assemble(r *Report) {
 	}
 	slices.SortStableFunc(next.Tables, func(a, b spec.Table) int { return w.order(a.Name) - w.order(b.Name) })
 	w.majority(&next)
+	withoutJournals(&next)
 	w.draw(r, &next)
 	advised, err := complete(&next)
 	if err != nil { // no more is known to stand in the way, but advice must not fail for it
@@ -66,7 +67,7 @@ func (w *world) addRegion(next *spec.Spec, name antipode.Region, witness bool) {
 		}
 		return
 	}
-	i := slices.IndexFunc(w.catalog, func(p geo.Place) bool { return w.nameFor(p) == string(name) })
+	i := slices.IndexFunc(w.catalog, func(p geo.Place) bool { return w.names[p.Code] == string(name) })
 	next.Regions = append(next.Regions, spec.Region{Name: name, Location: spec.Location{Code: w.catalog[i].Code}, Witness: witness})
 }
 
@@ -86,6 +87,21 @@ func (w *world) majority(next *spec.Spec) {
 	}
 }
 
+// withoutJournals takes the journals away from witnesses that are where some data
+// must not be, unless a table has too few other copies.
+func withoutJournals(next *spec.Spec) {
+	if slices.ContainsFunc(next.Tables, func(t spec.Table) bool { return t.RPO != nil && len(t.Replicas)-1 < max(1, t.RPOCopies) }) {
+		return
+	}
+	for i := range next.Regions {
+		r := &next.Regions[i]
+		p := point{string(r.Name), r.Location.Place()}
+		if r.Journal && slices.ContainsFunc(next.Needs.Data, func(d spec.Data) bool { return !may(d.Stay, p) }) {
+			r.Journal = false
+		}
+	}
+}
+
 // tableFor is the table that an answer asks for.
 func (w *world) tableFor(a *Answer) (spec.Table, bool) {
 	old, ok := w.spec.Table(a.Name)
@@ -95,7 +111,7 @@ func (w *world) tableFor(a *Answer) (spec.Table, bool) {
 	case !a.Asked:
 		return *old, true
 	case !ok:
-		old = &spec.Table{Name: a.Name, Key: spec.Key{Partition: spec.KeyAttribute{Name: "id"}}}
+		old = &spec.Table{Name: a.Name, Key: spec.Key{Partition: spec.KeyAttribute{Name: "id", Type: "S"}}}
 	}
 	t := spec.Table{Name: old.Name, Key: old.Key, Writes: a.Writes, Writer: a.Writer, Rule: a.Rule, Home: spec.Home(a.Home), Replicas: a.Replicas}
 	if t.Writes == antipode.WriteLocal && t.Rule == antipode.RuleRegionPriority {

@@ -28,7 +28,7 @@ type downtime struct {
 func (w *world) downtimes(q *wish, o *option) (drilled, today downtime) {
 	if o.strategy == SingleRegion {
 		u := q.events * q.outage
-		d := q.down(u, fmt.Sprintf("%s events × %s until the region is back", number(q.events), minutes(q.outage)))
+		d := q.down(u, fmt.Sprintf("%s × %s until the region is back", events(q.events), minutes(q.outage)))
 		d.proven = true // there is no failover to practise
 		return d, d
 	}
@@ -65,7 +65,7 @@ func (w *world) switchTime(q *wish, o *option) (float64, bool) {
 	case WarmStandby:
 		return warmRTO.Minutes(), true
 	default:
-		data := leaseRTO
+		data := w.leaseRTO()
 		if o.mode == antipode.WriteLocal {
 			data = 0
 		}
@@ -88,7 +88,7 @@ func (q *wish) meanWait() float64 {
 func (q *wish) failing(p, take float64, automatic bool) downtime {
 	take = min(take, q.outage) // by then the region is back
 	u := q.events * (p*take + (1-p)*q.outage)
-	text := fmt.Sprintf("%s events × (%s × %s + %s × %s)", number(q.events), number(p), minutes(take), number(1-p), minutes(q.outage))
+	text := fmt.Sprintf("%s × (%s × %s + %s × %s)", events(q.events), number(p), minutes(take), number(1-p), minutes(q.outage))
 	if automatic {
 		u += falseSwitches * take
 		text += fmt.Sprintf(" + %s false switches × %s", number(falseSwitches), minutes(take))
@@ -103,6 +103,13 @@ func (q *wish) down(u float64, text string) downtime {
 		text += fmt.Sprintf("; × %s of what regions share", percent(100*q.shared))
 	}
 	return downtime{share: a, minutes: (1 - a) * minutesPerYear, formula: text}
+}
+
+func events(n float64) string {
+	if n == 1 {
+		return "1 event"
+	}
+	return number(n) + " events"
 }
 
 func minutes(m float64) string { return span(time.Duration(m * float64(time.Minute))) }

@@ -29,7 +29,7 @@ const (
 	restoreRTO    = 4 * time.Hour  // at the least; plus what the volume takes
 	pilotRTO      = 30 * time.Minute
 	warmRTO       = 2 * time.Minute
-	leaseRTO      = 5 * time.Second // docs/failover.md: the default lease of 3 s, the cutoff, the first write
+	afterLease    = 2 * time.Second // docs/failover.md: writes go on 5 s after a loss with a lease of 3 s
 	zoneRTO       = time.Minute     // of a managed service with a standby in another zone
 	// userRTO is how long users take to reach another region: a DNS answer of 60 s that is kept.
 	userRTO = time.Minute

@@ -29,6 +29,7 @@ type option struct {
 	drilled, today downtime
 	cost           Cost
 	misses         []miss
+	passed         []string // write modes that are simpler, and what they miss
 }
 
 // best returns the better of the options there are for a strategy; nil when there
@@ -47,9 +48,7 @@ func (w *world) best(q *wish, strategy Strategy) (best *option, why string) {
 	switch strategy {
 	case SingleRegion, BackupRestore:
 		for _, s := range sites {
-			if !s.added || len(sites) == 1 {
-				try(antipode.WriteGlobal, []site{s})
-			}
+			try(antipode.WriteGlobal, []site{s})
 		}
 	case PilotLight, WarmStandby:
 		subsets(sites, 2, func(s []site) {
@@ -59,7 +58,7 @@ func (w *world) best(q *wish, strategy Strategy) (best *option, why string) {
 			}
 		})
 	case ActiveActive:
-		w.bestActive(q, sites, try, func() bool { return best != nil && len(best.misses) == 0 })
+		best = w.bestActive(q, sites)
 	}
 	if best == nil {
 		return nil, "there are too few regions where it may be"
@@ -69,24 +68,46 @@ func (w *world) best(q *wish, strategy Strategy) (best *option, why string) {
 
 // bestActive tries modes by preference, few regions before many, and stops when
 // something meets all demands.
-func (w *world) bestActive(q *wish, sites []site, try func(antipode.WriteMode, []site), done func() bool) {
+func (w *world) bestActive(q *wish, sites []site) *option {
 	_, modes := modesFor(q)
-	least := regionsFor(q)
+	var best *option
+	var passed []string
 	for _, mode := range modes {
-		for n := least; n <= min(len(sites), max(5, least)) && !done(); n++ {
-			subsets(sites, n, func(s []site) {
-				if len(distinct(s)) < least {
-					return
-				}
-				for i := range s {
-					try(mode, slices.Concat(s[i:i+1], s[:i], s[i+1:]))
-					if mode != antipode.WriteGlobal {
-						break // nobody is special
-					}
-				}
-			})
+		o := w.bestIn(q, mode, sites)
+		if o == nil {
+			continue
 		}
+		if o.passed = passed; best == nil || better(o, best) {
+			best = o
+		}
+		if len(o.misses) == 0 {
+			return o
+		}
+		passed = append(slices.Clip(passed), fmt.Sprintf("%s is not enough: %s", mode, o.misses[0].text))
 	}
+	return best
+}
+
+// bestIn finds the regions for a write mode.
+func (w *world) bestIn(q *wish, mode antipode.WriteMode, sites []site) (best *option) {
+	least := regionsFor(q)
+	for n := least; n <= min(len(sites), max(5, least)) && (best == nil || len(best.misses) > 0); n++ {
+		subsets(sites, n, func(s []site) {
+			if len(distinct(s)) < least {
+				return
+			}
+			for i := range s {
+				o := w.option(q, ActiveActive, mode, slices.Concat(s[i:i+1], s[:i], s[i+1:]))
+				if best == nil || better(o, best) {
+					best = o
+				}
+				if mode != antipode.WriteGlobal {
+					return // nobody is special
+				}
+			}
+		})
+	}
+	return best
 }
 
 // regionsFor says how many regions serve at the least: when one is lost, the
@@ -134,29 +155,24 @@ func (w *world) candidates(q *wish, strategy Strategy) (out []site, why string) 
 	case SingleRegion:
 	}
 	if len(out) == 0 {
-		s, ok := w.propose(q.stay, nil, w.nearUsers(q))
+		s, ok := w.propose(q.stay, w.witnesses, w.nearUsers(q))
 		if !ok {
 			return nil, fmt.Sprintf("no region is known where it may be (stay: %s)", quoted(q.stay))
 		}
 		out = append(out, s)
 	}
 	for len(distinct(out)) < want {
-		s, ok := w.propose(q.stay, out, out[0].point)
+		s, ok := w.propose(q.stay, slices.Concat(out, w.witnesses), out[0].point)
 		if !ok {
 			return nil, fmt.Sprintf("it may be in %s only (%s), and this strategy needs %d regions apart from each other", names(out), stayText(q), want)
 		}
 		out = append(out, s)
 	}
-	if strategy == ActiveActive {
-		out = w.nearer(q, out)
-	}
+	out = w.nearer(q, out)
 	if len(out) > maxSites {
 		near := w.nearUsers(q)
 		slices.SortStableFunc(out, func(a, b site) int { return cmp.Compare(w.rtt(near, a.point), w.rtt(near, b.point)) })
 		out = out[:maxSites]
-	}
-	if strategy == SingleRegion || strategy == BackupRestore {
-		out = slices.DeleteFunc(slices.Clone(out), func(s site) bool { return s.added && s != out[0] })
 	}
 	return out, ""
 }
@@ -190,7 +206,7 @@ func (w *world) nearer(q *wish, out []site) []site {
 			if f.budget == 0 || g.share == 0 || slices.ContainsFunc(out, inTime) || len(out) >= maxSites {
 				continue
 			}
-			if s, ok := w.propose(q.stay, out, g.point); ok && inTime(s) {
+			if s, ok := w.propose(q.stay, slices.Concat(out, w.witnesses), g.point); ok && inTime(s) {
 				out = append(out, s)
 			}
 		}
@@ -223,12 +239,6 @@ func (w *world) option(q *wish, strategy Strategy, mode antipode.WriteMode, site
 // better orders options of one data set: the fewest misses, the least far off,
 // then what is there already, then few regions, then quick ones.
 func better(a, b *option) bool {
-	sum := func(o *option) (d float64) {
-		for _, m := range o.misses {
-			d += m.degree
-		}
-		return d
-	}
 	added := func(o *option) (n int) {
 		for _, s := range o.sites {
 			if s.added {
@@ -238,7 +248,7 @@ func better(a, b *option) bool {
 		return n
 	}
 	return cmp.Or(
-		cmp.Compare(len(a.misses), len(b.misses)), compareFloats(sum(a), sum(b)),
+		cmp.Compare(len(a.misses), len(b.misses)), compareFloats(degrees(a), degrees(b)),
 		cmp.Compare(added(a), added(b)), cmp.Compare(len(a.sites), len(b.sites)), cmp.Compare(a.mean, b.mean),
 	) < 0
 }
@@ -261,15 +271,15 @@ func (w *world) promises(q *wish, o *option) {
 		w.copies(q, o)
 	case q.scope == scopeZone:
 		o.bounded, o.rpoWhy = true, "zones have every write"
+	case !w.elsewhere(q, o.sites):
+		o.rpo = everything
+		o.rpoWhy = "the backup may be in no other place, so a region that does not come back takes it along"
 	default:
 		o.rpo, o.bounded = backup, true
 		o.rpoWhy = "what was written since the last backup is lost with the region, and backups are " + span(backup) + " apart"
 	}
 	if q.scope == scopeZone && o.strategy != ActiveActive {
-		o.rto, o.rtoWhy, o.byHand = zoneRTO, "another zone takes over", false
-		if q.kind == "table" {
-			o.rto = leaseRTO
-		}
+		o.rto, o.rtoWhy, o.byHand = w.zoneRTO(q), "another zone takes over", false
 		return
 	}
 	switch o.strategy {
@@ -283,11 +293,36 @@ func (w *world) promises(q *wish, o *option) {
 	case WarmStandby:
 		o.rto, o.rtoWhy = warmRTO, "the standby has to grow, and users have to find it"
 	case ActiveActive:
-		o.rto, o.rtoWhy = leaseRTO, "the lost region's lease has to end before another one may write"
+		o.rto, o.rtoWhy = w.leaseRTO(), "the lost region's lease has to end before another one may write"
 		if o.mode == antipode.WriteLocal {
 			o.rto, o.rtoWhy = 0, "every region accepts writes"
 		}
 	}
+}
+
+// leaseRTO is how long after the loss of a region another one writes in its place.
+func (w *world) leaseRTO() time.Duration { return time.Duration(w.spec.Lease) + afterLease }
+
+// everything is the RPO of what is lost with its region.
+const everything = time.Duration(math.MaxInt64)
+
+// elsewhere reports whether there is another place for a backup.
+func (w *world) elsewhere(q *wish, sites []site) bool {
+	for _, s := range slices.Concat(w.sites, w.witnesses) {
+		if may(q.stay, s.point) && len(distinct(append(slices.Clone(sites), s))) > len(distinct(sites)) {
+			return true
+		}
+	}
+	_, ok := w.propose(q.stay, sites, sites[0].point)
+	return ok
+}
+
+// zoneRTO is how long the loss of a zone takes.
+func (w *world) zoneRTO(q *wish) time.Duration {
+	if q.kind == "table" {
+		return w.leaseRTO()
+	}
+	return zoneRTO
 }
 
 // copies sets the RPO of what is copied all the time.

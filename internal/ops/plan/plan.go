@@ -167,7 +167,7 @@ type Cost struct {
 type BackupAdvice struct {
 	Every spec.Duration `json:"every"`
 	Keep  spec.Duration `json:"keep"`
-	In    []string      `json:"in"` // regions of the spec or cloud regions; empty: nowhere allowed but in its own
+	In    []string      `json:"in"` // regions of the spec or cloud regions; its own where it may be nowhere else
 }
 
 // Reason is a rule that had its say.

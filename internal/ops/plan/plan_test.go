@@ -21,7 +21,9 @@ func TestWorkloads(t *testing.T) {
 			r := plan.Advise(in)
 			var b strings.Builder
 			for i := range r.Data {
-				tell(&b, &r.Data[i])
+				a := &r.Data[i]
+				expect(t, d, a)
+				tell(&b, a)
 			}
 			for _, l := range r.Lints {
 				fmt.Fprintf(&b, "lint %s %s %d: %s\n", l.Severity, l.Rule, l.Line, l.Message)
@@ -40,6 +42,25 @@ func input(t *testing.T, text string) plan.Input {
 	return plan.Input{Spec: s, Source: src}
 }
 
+// expect compares with what the script's first line wants, which -rewrite leaves alone.
+func expect(t *testing.T, d *datadriven.TestData, a *plan.Answer) {
+	t.Helper()
+	var want string
+	d.ScanArgs(t, a.Name, &want)
+	got := string(a.Strategy)
+	for _, part := range []string{string(a.Writes), string(a.Rule)} {
+		if a.Strategy.Rank() >= plan.WarmStandby.Rank() && part != "" {
+			got += "/" + part
+		}
+	}
+	if a.Strategy == plan.PilotLight && a.Kind != "table" && a.Writes != "" {
+		t.Errorf("%s is no table and has the write mode %s", a.Name, a.Writes)
+	}
+	if got != want {
+		d.Fatalf(t, "%s gets %s, want %s: %s", a.Name, got, want, a.Why)
+	}
+}
+
 // tell prints what matters of an answer.
 func tell(b *strings.Builder, a *plan.Answer) {
 	fmt.Fprintf(b, "%s: %s %s %s\n", a.Name, a.Strategy, a.Writes, a.Rule)
@@ -54,8 +75,8 @@ func tell(b *strings.Builder, a *plan.Answer) {
 		bound(a.RPO.Promised), bound(a.RTO.Promised), a.Scope, a.Availability.Drilled, a.Availability.Today, a.Cost.Factor)
 	fmt.Fprintf(b, "  at %v, writer %s, witness %s, backup every %s in %v\n", a.Replicas, a.Writer, a.Witness, plan.Span(a.Backup.Every), a.Backup.In)
 	for _, r := range a.Ladder {
-		if !r.Meets {
-			fmt.Fprintf(b, "  %s: %s\n", r.Strategy, strings.Join(r.Misses, "; "))
+		if !r.Meets && !r.Chosen {
+			fmt.Fprintf(b, "  no %s: %s\n", r.Strategy, strings.Join(r.Misses, "; "))
 		}
 	}
 	for _, i := range a.Impossible {

@@ -80,9 +80,13 @@ func missesRPO(q *wish, o *option) *miss {
 	if !q.rpoAsked || o.rpo <= q.rpo {
 		return nil
 	}
+	gives := "RPO " + span(o.rpo)
+	if o.rpo == everything {
+		gives = "everything may be lost with the region"
+	}
 	return &miss{
-		wish: "RPO " + span(q.rpo), text: fmt.Sprintf("RPO %s, asked %s: %s", span(o.rpo), span(q.rpo), o.rpoWhy), because: o.rpoWhy,
-		nearest: "RPO " + span(o.rpo), degree: farOff(o.rpo, q.rpo),
+		wish: "RPO " + span(q.rpo), text: fmt.Sprintf("%s, asked %s: %s", gives, span(q.rpo), o.rpoWhy), because: o.rpoWhy,
+		nearest: gives, degree: farOff(o.rpo, q.rpo),
 	}
 }
 

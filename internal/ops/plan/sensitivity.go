@@ -159,7 +159,9 @@ func wordChanges(q *wish) []change {
 	add("survive", d.Survive, q.scope, []string{scopeZone, scopeRegion}, func(e *spec.Data, v string) { e.Survive = v })
 	add("written_by", d.WrittenBy, q.writtenBy, []string{"owner", "anybody", "one-place"}, func(e *spec.Data, v string) { e.WrittenBy = v })
 	add("commute", yes(d.Commute), truth(q.commute), []string{"no", "yes"}, flag(func(e *spec.Data, b *bool) { e.Commute = b }))
-	add("offline", yes(d.Offline), truth(q.offline), []string{"no", "yes"}, flag(func(e *spec.Data, b *bool) { e.Offline = b }))
+	if d.Offline != nil { // who said nothing has no such region
+		add("offline", yes(d.Offline), truth(q.offline), []string{"no", "yes"}, flag(func(e *spec.Data, b *bool) { e.Offline = b }))
+	}
 	holds := "none"
 	if len(q.invariants) > 0 {
 		holds = "some"

@@ -45,11 +45,13 @@ type world struct {
 	measured  map[[2]string]RoundTrip
 	drills    []*drill.Record // the oldest first
 	catalog   []geo.Place
+	clouds    map[string]string // by code
+	names     map[string]string // by code: what a region there is called when it is added
 	hops      map[[2]point]hop
 }
 
 func newWorld(in Input) *world {
-	w := &world{spec: in.Spec, needs: in.Spec.Needs, measured: map[[2]string]RoundTrip{}, hops: map[[2]point]hop{}}
+	w := &world{spec: in.Spec, needs: in.Spec.Needs, measured: map[[2]string]RoundTrip{}, hops: map[[2]point]hop{}, clouds: map[string]string{}, names: map[string]string{}}
 	if w.needs == nil {
 		w.needs = &spec.Needs{}
 	}
@@ -79,10 +81,15 @@ func newWorld(in Input) *world {
 		}
 	}
 	slices.SortStableFunc(w.drills, func(a, b *drill.Record) int { return a.Started.Compare(b.Started) })
-	for _, code := range geo.Codes() {
+	codes := geo.Codes()
+	for _, code := range codes {
 		if p, ok := geo.Lookup(code); ok {
 			w.catalog = append(w.catalog, p)
+			w.clouds[code] = cloudOf(codes, code)
 		}
+	}
+	for _, p := range w.catalog {
+		w.names[p.Code] = w.nameFor(p)
 	}
 	return w
 }
@@ -166,9 +173,9 @@ func may(stay []string, p point) bool {
 	})
 }
 
-// provider tells clouds apart by the order of the table: regions of one are listed together.
-func provider(code string) string {
-	codes := geo.Codes()
+// cloudOf tells clouds apart by the order of the table, where regions of one are
+// listed together.
+func cloudOf(codes []string, code string) string {
 	switch i := slices.Index(codes, code); {
 	case i < 0:
 		return ""
@@ -186,20 +193,20 @@ func provider(code string) string {
 func (w *world) propose(stay []string, apart []site, to point) (site, bool) {
 	var cloud string
 	for _, s := range slices.Concat(apart, w.sites) {
-		if cloud = provider(s.place.Code); cloud != "" {
+		if cloud = w.clouds[s.place.Code]; cloud != "" {
 			break
 		}
 	}
 	var best site
 	bestCost := math.Inf(1)
 	for _, p := range w.catalog {
-		s := site{point{w.nameFor(p), p}, true}
-		if !may(stay, point{place: p}) && !may(stay, s.point) ||
+		s := site{point{w.names[p.Code], p}, true}
+		if !may(stay, s.point) ||
 			slices.ContainsFunc(apart, func(o site) bool { return geo.Distance(o.place, p) < proposeKM }) {
 			continue
 		}
 		cost := geo.Distance(to.place, p)
-		if cloud != "" && provider(p.Code) != cloud {
+		if cloud != "" && w.clouds[p.Code] != cloud {
 			cost += 50_000 // further than anything on earth
 		}
 		if cost < bestCost {
