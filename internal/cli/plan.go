@@ -76,8 +76,9 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 			return err
 		}
 	}
+	about := view.Page{Source: o.file, Made: a.now(), Measured: in.RoundTrips}
 	if o.html != "" {
-		if err := a.writePage(&r, o); err != nil {
+		if err := a.writePage(&r, about, o.html); err != nil {
 			return err
 		}
 	}
@@ -91,7 +92,7 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 	case o.output == "md":
 		return a.raw(view.Markdown(&r, o.file))
 	case o.output == "html":
-		page, err := view.HTML(&r, view.Page{Source: o.file, Made: a.now()})
+		page, err := view.HTML(&r, about)
 		return errors.Join(err, a.raw(page))
 	case o.write != "" || o.html != "":
 		return nil // that was the result
@@ -218,14 +219,14 @@ func (a *app) writeAdvised(r *plan.Report, o planOptions) error {
 	return nil
 }
 
-func (a *app) writePage(r *plan.Report, o planOptions) error {
-	page, err := view.HTML(r, view.Page{Source: o.file, Made: a.now()})
+func (a *app) writePage(r *plan.Report, about view.Page, file string) error {
+	page, err := view.HTML(r, about)
 	if err != nil {
 		return err
 	}
-	if err := writeFile(o.html, []byte(page), 0o644); err != nil {
+	if err := writeFile(file, []byte(page), 0o644); err != nil {
 		return err
 	}
-	a.note("%s has the report as a page", o.html)
+	a.note("%s has the report as a page", file)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,7 +123,9 @@ func newWebAnswer(r *plan.Report, a *plan.Answer) webAnswer {
 		{"available", percent(a.Availability.Today), minutes(a.Availability.MinutesToday) + " a year down", ""},
 		{r.Currency + " a month", money(a.Cost.Month), times(a.Cost.Factor) + " of one region", ""},
 	}
-	out.Impossible = impossible(a).items
+	told := *a
+	told.Impossible = slices.DeleteFunc(slices.Clone(a.Impossible), func(x plan.Impossible) bool { return strings.Contains(a.Why, trimStop(x.Because)) })
+	out.Impossible = impossible(&told).items
 	top := 0.0
 	for _, x := range a.Ladder {
 		top = max(top, x.Cost.Month)

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/antipode-io/antipode/internal/ops/plan"
+	"github.com/antipode-io/antipode/internal/spec"
 )
 
 // Style says how text is to look.
@@ -70,13 +72,20 @@ func (p *page) line(format string, args ...any) {
 	p.b.WriteString(strings.TrimRight(fmt.Sprintf(format, args...), " ") + "\n")
 }
 
-// wrapped writes a label and text beside it, on as many lines as it takes.
+// wrapped writes a label and text behind it, on as many lines as it takes; those
+// after the first are a step further in.
 func (p *page) wrapped(indent int, label, color, text string) {
-	margin := indent + utf8.RuneCountInString(label)
+	const step = 2
 	lead := strings.Repeat(" ", indent) + p.paint(color, label)
-	for _, l := range wrap(text, p.width()-margin) {
+	// The first line has the label's room less.
+	filler := strings.Repeat("x", max(0, utf8.RuneCountInString(label)-step))
+	for i, l := range wrap(filler+text, p.width()-indent-step) {
+		if i == 0 {
+			p.line("%s%s", lead, strings.TrimPrefix(l, filler))
+			lead = strings.Repeat(" ", indent+step)
+			continue
+		}
 		p.line("%s%s", lead, l)
-		lead = strings.Repeat(" ", margin)
 	}
 }
 
@@ -170,15 +179,14 @@ func Text(r *plan.Report, source string, style Style) string {
 	p.line("%s %s", p.paint(bold, "Do you need active-active?"), Verdict(r))
 	p.line("")
 	p.summary(r)
-	forAll := firstForAll(r)
 	for i := range r.Data {
 		if r.Data[i].Asked {
-			p.dataSet(r, &r.Data[i], forAll)
+			p.dataSet(r, &r.Data[i])
 		}
 	}
 	p.lints(r, source)
 	p.line("")
-	for _, f := range forAll {
+	for _, f := range firstOfAll(r) {
 		p.wrapped(0, "First of all: ", dim, f)
 	}
 	p.rest(r)
@@ -208,10 +216,13 @@ func (p *page) summary(r *plan.Report) {
 // short is a promise in a cell.
 func short(p plan.Promise) string { return bound(p) + ", " + p.State }
 
-func (p *page) dataSet(r *plan.Report, a *plan.Answer, forAll []string) {
+func (p *page) dataSet(r *plan.Report, a *plan.Answer) {
 	p.line("")
 	p.wrapped(0, a.Name+": ", bold, a.Why)
 	for _, x := range a.Impossible {
+		if strings.Contains(a.Why, trimStop(x.Because)) {
+			continue // told already
+		}
 		p.wrapped(2, "not possible: ", red, fmt.Sprintf("%s, because %s. Nearest possible: %s", x.Wish, trimStop(x.Because), x.Nearest))
 	}
 	if s, misses := cheaper(a); s != "" && !strings.Contains(a.Why, misses) {
@@ -220,37 +231,44 @@ func (p *page) dataSet(r *plan.Report, a *plan.Answer, forAll []string) {
 	if text := worstLatency(a); text != "" {
 		p.wrapped(2, "latency: ", dim, text)
 	}
-	if a.Cost.Note != "" {
+	if a.Cost.Note != "" && a.Cost.Worth != nil {
 		p.wrapped(2, "money: ", dim, a.Cost.Note)
-	}
-	for _, f := range a.First {
-		if !slices.Contains(forAll, f) {
-			p.wrapped(2, "first: ", dim, f)
-			break
-		}
 	}
 	if len(a.Sensitive) > 0 {
 		p.wrapped(2, "would change it: ", dim, change(r, a.Sensitive[0]))
 	}
 }
 
-// firstForAll is what every data set that was asked about should do first.
-func firstForAll(r *plan.Report) []string {
-	var all []string
-	begun := false
+// firstOfAll is what is to be done first, each with the data sets it is for, unless
+// that is all of them.
+func firstOfAll(r *plan.Report) []string {
+	var order []string
+	who := map[string][]string{}
+	asked := 0
 	for _, a := range r.Data {
-		switch {
-		case !a.Asked:
-		case !begun:
-			all, begun = slices.Clone(a.First), true
-		default:
-			all = slices.DeleteFunc(all, func(f string) bool { return !slices.Contains(a.First, f) })
+		if a.Asked {
+			asked++
+		}
+		for _, f := range a.First {
+			if who[f] == nil {
+				order = append(order, f)
+			}
+			who[f] = append(who[f], a.Name)
 		}
 	}
-	return all
+	for i, f := range order {
+		if len(who[f]) < asked {
+			order[i] = fmt.Sprintf("%s (%s)", f, strings.Join(who[f], ", "))
+		}
+	}
+	return order
 }
 
-// worstLatency tells of the group that waits longest for a write, else a read.
+// near is a latency that nobody sees.
+const near = spec.Duration(5 * time.Millisecond)
+
+// worstLatency tells of the group that waits longest for a read, and of that for a
+// write; nothing where nobody waits.
 func worstLatency(a *plan.Answer) string {
 	var parts []string
 	for _, write := range []bool{false, true} {
@@ -265,7 +283,7 @@ func worstLatency(a *plan.Answer) string {
 				worst, who = path, l.Users
 			}
 		}
-		if who == "" {
+		if who == "" || worst.Estimate < near && !worst.Over {
 			continue
 		}
 		verb := "reads"
@@ -290,20 +308,42 @@ func (p *page) lints(r *plan.Report, source string) {
 	}
 	p.line("")
 	p.line("%s", p.paint(bold, "What contradicts itself:"))
-	sorted := slices.Clone(r.Lints)
-	slices.SortStableFunc(sorted, func(a, b plan.Lint) int { return severity(a) - severity(b) })
-	for i, l := range sorted {
+	for i, group := range grouped(r.Lints) {
 		if i == mostLints {
-			p.line("  and %d more; see -o json or -o md", len(sorted)-mostLints)
+			p.line("  and more; see -o json or -o md")
 			break
 		}
+		l := group[0]
 		color := yellow
 		if l.Severity == plan.Error {
 			color = red
 		}
-		p.wrapped(2, l.Severity+" ", color, Place(l, source)+l.Message)
+		text := Place(l, source) + l.Message
+		var also []string
+		for _, other := range group[1:] {
+			also = append(also, orDash(other.Data))
+		}
+		if len(also) > 0 {
+			text += " (so for " + strings.Join(also, ", ") + ")"
+		}
+		p.wrapped(2, l.Severity+" ", color, text)
 		p.wrapped(4, "fix: ", dim, l.Fix)
 	}
+}
+
+// grouped puts lints of one rule together, errors first.
+func grouped(all []plan.Lint) [][]plan.Lint {
+	var out [][]plan.Lint
+	for _, l := range all {
+		i := slices.IndexFunc(out, func(g []plan.Lint) bool { return g[0].Rule == l.Rule && g[0].Severity == l.Severity })
+		if i < 0 {
+			out = append(out, nil)
+			i = len(out) - 1
+		}
+		out[i] = append(out[i], l)
+	}
+	slices.SortStableFunc(out, func(a, b []plan.Lint) int { return severity(a[0]) - severity(b[0]) })
+	return out
 }
 
 func severity(l plan.Lint) int {
