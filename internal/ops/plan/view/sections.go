@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/antipode-io/antipode/internal/ops/plan"
@@ -64,11 +65,26 @@ func join(parts ...string) string {
 }
 
 func rules(a *plan.Answer) section {
-	s := section{title: "The rules that decided", head: []string{"rule", "because", "source"}}
+	s := section{title: "The rules that decided"}
 	for _, x := range a.Reasons {
-		s.rows = append(s.rows, []string{x.Rule, x.Text, x.Source})
+		if onLadder(a, x) {
+			continue
+		}
+		text := x.Rule + ": " + x.Text
+		if x.Source != "" {
+			text += " (" + x.Source + ")"
+		}
+		s.items = append(s.items, text)
 	}
 	return s
+}
+
+// onLadder reports whether a reason is why one of the strategies does not do: the
+// ladder tells that, beside the strategy.
+func onLadder(a *plan.Answer, x plan.Reason) bool {
+	return slices.ContainsFunc(a.Ladder, func(r plan.Rung) bool {
+		return slices.ContainsFunc(r.Misses, func(m string) bool { return x.Text == string(r.Strategy)+": "+m })
+	})
 }
 
 func impossible(a *plan.Answer) section {
@@ -83,6 +99,15 @@ func trimStop(s string) string { return strings.TrimSuffix(s, ".") }
 
 func ladder(r *plan.Report, a *plan.Answer) section {
 	s := section{title: "The ladder of strategies", head: []string{"strategy", "RPO", "RTO", "available", r.Currency + " a month", "misses"}}
+	var sources []string
+	for _, x := range a.Reasons {
+		if onLadder(a, x) && x.Source != "" && !slices.Contains(sources, x.Source) {
+			sources = append(sources, x.Source)
+		}
+	}
+	if len(sources) > 0 {
+		s.lines = []string{"Bounds from: " + strings.Join(sources, "; ") + "."}
+	}
 	for _, x := range a.Ladder {
 		misses := strings.Join(x.Misses, "; ")
 		switch {
