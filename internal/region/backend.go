@@ -19,6 +19,7 @@ import (
 	"github.com/antipode-io/antipode/internal/data/table"
 	"github.com/antipode-io/antipode/internal/hlc"
 	"github.com/antipode-io/antipode/internal/link"
+	"github.com/antipode-io/antipode/internal/link/identity"
 	"github.com/antipode-io/antipode/internal/replica/collision"
 )
 
@@ -438,12 +439,16 @@ func (r *Region) RevokeKey(id string) error {
 	return told(r.keys.Revoke(id))
 }
 
-// CreateJoinToken makes a token with which one region can join.
-func (r *Region) CreateJoinToken(_ context.Context, region antipode.Region, life time.Duration) (string, error) {
+// CreateJoinToken makes a token with which one region can join, or join anew.
+func (r *Region) CreateJoinToken(_ context.Context, region antipode.Region, life time.Duration, replace bool) (string, error) {
 	if r.id == nil {
 		return "", errors.New("this region's links are in memory; nobody can join")
 	}
-	token, err := r.tokens.Create(r.id, region, life, r.cfg.Now())
+	if replace && region == r.cfg.Name {
+		return "", fmt.Errorf("%s can't invite who takes its own place; ask another region", region)
+	}
+	now := r.cfg.Now()
+	token, err := r.tokens.Create(r.id, identity.Invitation{Region: region, Replace: replace, Expires: now.Add(life)}, now)
 	if err != nil {
 		return "", err
 	}

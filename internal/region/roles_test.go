@@ -39,7 +39,7 @@ func TestFailoverByPerson(t *testing.T) {
 		defer w.close()
 		w.ready()
 		w.eventually(20*time.Second, "all tables are there", func() bool { return len(w.stateOf("mumbai").Tables) == 4 })
-		w.eventually(5*time.Second, "oregon has a lease", w.regions["oregon"].leased)
+		w.eventually(5*time.Second, "oregon has a lease", func() bool { return w.leased("oregon") })
 		mumbai := w.regions["mumbai"]
 		ask := func(lost antipode.Region) (operator.FailoverResult, error) {
 			return mumbai.Failover(t.Context(), operator.FailoverRequest{Region: lost, By: "me", Why: "fire"})

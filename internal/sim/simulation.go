@@ -94,9 +94,6 @@ func newSimulation(ctx context.Context, cfg Config) *simulation {
 		s.order = append(s.order, r)
 	}
 	if cfg.Group {
-		for _, r := range s.order {
-			r.tuning.retention += 15 * time.Second
-		}
 		s.newGroup()
 	}
 	return s

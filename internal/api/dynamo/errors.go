@@ -22,6 +22,7 @@ const (
 	codeSerialization   = "SerializationException"
 	codeNotFound        = "ResourceNotFoundException"
 	codeInUse           = "ResourceInUseException"
+	codeNoGlobalTable   = "GlobalTableNotFoundException"
 	codeConditionFailed = "ConditionalCheckFailedException"
 	codeInternal        = "InternalServerError"
 	codeThrottling      = "ThrottlingException"
@@ -86,6 +87,8 @@ func mappings() []mapping {
 
 		{control.ErrTableExists, codeInUse, http.StatusBadRequest, "", true},
 		{control.ErrNoTable, codeNotFound, http.StatusBadRequest, "Requested resource not found", true},
+		{control.ErrProtected, codeValidation, http.StatusBadRequest, "Resource cannot be deleted as it is currently protected against deletion. Disable deletion protection first.", true},
+		{control.ErrTableBusy, codeInUse, http.StatusBadRequest, "The resource which you are attempting to change is in use.", true},
 		{control.ErrInvalid, codeValidation, http.StatusBadRequest, "", true},
 		{errCatalog, codeInternal, http.StatusInternalServerError, "", true},
 
@@ -180,6 +183,25 @@ func errSerialization(message string) error {
 
 func errUnknownOperation(message string) error {
 	return &table.Error{Code: codeUnknownOp, Message: message}
+}
+
+// errNotHere refuses an operation that this version has not. Those of DynamoDB
+// are named; of any other nothing is said, as in DynamoDB.
+func errNotHere(operation string) error {
+	for _, known := range []string{
+		"BatchExecuteStatement", "CreateBackup", "DeleteBackup", "DeleteResourcePolicy", "DescribeBackup", "DescribeContributorInsights",
+		"DescribeExport", "DescribeImport", "DescribeKinesisStreamingDestination", "DescribeTableReplicaAutoScaling",
+		"DisableKinesisStreamingDestination", "EnableKinesisStreamingDestination", "ExecuteStatement", "ExecuteTransaction",
+		"ExportTableToPointInTime", "GetResourcePolicy", "ImportTable", "ListBackups", "ListContributorInsights", "ListExports", "ListImports",
+		"PutResourcePolicy", "RestoreTableFromBackup", "RestoreTableToPointInTime", "TransactGetItems", "TransactWriteItems",
+		"UpdateContinuousBackups", "UpdateContributorInsights", "UpdateKinesisStreamingDestination", "UpdateTableReplicaAutoScaling",
+		"UpdateTimeToLive",
+	} {
+		if operation == known {
+			return errUnknownOperation(operation + " is not supported by this version of antipode")
+		}
+	}
+	return errUnknownOperation("")
 }
 
 func errNotFound(format string, args ...any) error {

@@ -71,8 +71,8 @@ type Keys interface {
 // Joiner lets new regions in.
 type Joiner interface {
 	// CreateJoinToken makes a token for one region; an empty name lets the holder
-	// choose it.
-	CreateJoinToken(ctx context.Context, region antipode.Region, life time.Duration) (string, error)
+	// choose it. With replace the region may come with a new root in place of the known one.
+	CreateJoinToken(ctx context.Context, region antipode.Region, life time.Duration, replace bool) (string, error)
 }
 
 // Config says what to serve.

@@ -335,8 +335,9 @@ func (s *Server) revokeKey(r *http.Request) (any, error) {
 }
 
 type tokenRequest struct {
-	Region antipode.Region `json:"region,omitempty"`
-	LifeS  int64           `json:"life_s"`
+	Region  antipode.Region `json:"region,omitempty"`
+	LifeS   int64           `json:"life_s"`
+	Replace bool            `json:"replace,omitempty"`
 }
 
 type tokenAnswer struct {
@@ -352,7 +353,7 @@ func (s *Server) createToken(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	token, err := s.cfg.Backend.CreateJoinToken(r.Context(), q.Region, life)
+	token, err := s.cfg.Backend.CreateJoinToken(r.Context(), q.Region, life, q.Replace)
 	return tokenAnswer{token}, err
 }
 

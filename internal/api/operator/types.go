@@ -21,11 +21,6 @@ const (
 	StateDown        State = "down"        // does not answer
 )
 
-// States lists the states.
-func States() []State {
-	return []State{StateLive, StateLagging, StateDetached, StateDraining, StateQuarantined, StateDown}
-}
-
 // Health is what a load balancer or a supervisor wants to know.
 type Health struct {
 	Ready  bool   `json:"ready"` // serves clients

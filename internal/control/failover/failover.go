@@ -199,11 +199,12 @@ func (v View) Fence(name antipode.Region, assign []control.Assignment, by, why s
 	}}
 }
 
-// Assign finds successors for the roles that a region holds or is being handed.
-// Those of pinned tables are left out unless pinned is set, which a person does.
+// Assign finds successors for the roles that a region holds, or has been handed.
+// Those that it was to be handed only stay with their holders. Those of pinned
+// tables are left out unless pinned is set, which a person does.
 // It also returns the roles that nobody can take over now.
 func (v View) Assign(lost antipode.Region, seen map[antipode.Region]Seen, pinned bool) (assign []control.Assignment, without []control.RoleID) {
-	for _, id := range v.State.RolesOf(lost) {
+	for _, id := range v.State.LostWith(lost) {
 		t, _ := v.State.TableByID(id.Table)
 		if t.Pinned() && !pinned {
 			continue

@@ -132,7 +132,7 @@ func (ts *Tables) otherCutoffs(c *change, but roleTenure) (out []noteCutoff) {
 		for _, r := range k.rows {
 			own := id == but.RoleID && r.Tenure == but.row.Tenure
 			if r.Bound && !own && (r.Opened.IsZero() || !stable.Includes(r.Opened)) {
-				out = append(out, noteCutoff{id, r.Tenure.Epoch, r.Tenure.Holder, marksOf(r.Cutoff)})
+				out = append(out, noteCutoff{id, r.Tenure.Epoch, r.Tenure.Holder, r.Cutoff.Marks()})
 			}
 		}
 	}
@@ -149,7 +149,7 @@ func (ts *Tables) openOne(c *change, o opening, others bool) error {
 	if !o.cutoff {
 		row.Cutoff, row.Bound = c.txn.Applied().Clone(), true
 	}
-	n := &note{Failover: row.Failover, Forced: row.Forced, Cutoff: marksOf(row.Cutoff)}
+	n := &note{Failover: row.Failover, Forced: row.Forced, Cutoff: row.Cutoff.Marks()}
 	k := c.known(o.id)
 	if others {
 		n.Earlier = ts.otherCutoffs(c, roleTenure{o.id, row})
@@ -274,134 +274,6 @@ func (w *work) fetchAnywhere(ctx context.Context, shard antipode.Shard, want fun
 	}
 	step.tries[shard]++
 	return asked || step.tries[shard] > fetchTries
-}
-
-// release hands over the roles that are being switched to another region: from
-// this entry on, this region forwards.
-func (w *work) release() error {
-	ts := w.ts
-	var errs []error
-	for _, id := range w.state.RolesOf(ts.cfg.Self) {
-		t, ok := w.state.TableByID(id.Table)
-		if !ok {
-			continue
-		}
-		r := t.Role(id.Home)
-		if r.Next == "" || r.Holder != ts.cfg.Self {
-			continue
-		}
-		err := ts.inShards(shardsOf(t.Shards()), func(c *change) (some bool, err error) {
-			s := ts.standing(t, id.Home, c.shard)
-			if s.Tenure != r.Tenure() {
-				return false, nil // done
-			}
-			if !s.open || s.sealed || !ts.leased(t, s.forced) {
-				w.later = true
-				return false, nil
-			}
-			return true, ts.releaseOne(c, t, id, r)
-		})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("hand %s over to %s: %w", t.Name, r.Next, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (ts *Tables) releaseOne(c *change, t *TableRef, id control.RoleID, r control.Role) error {
-	grants, err := ts.grantsOf(c, t, id, r.Tenure())
-	if err != nil {
-		return err
-	}
-	e, err := ts.roleEntry(journal.KindRelease, id, r.Epoch, &note{To: r.Next, Grants: grants})
-	if err != nil {
-		return err
-	}
-	c.txn.Append(e)
-	_, err = c.learn(id, tenure{Tenure: control.Tenure{Epoch: r.Epoch + 1, Holder: r.Next}, Released: e.Dot})
-	return err
-}
-
-// grantsOf lists the births that were granted under a tenure and have not
-// happened: whoever arbitrates next has to know of them.
-func (ts *Tables) grantsOf(c *change, t *TableRef, id control.RoleID, under control.Tenure) (out []noteGrant, err error) {
-	if t.Writes != antipode.WritePartitioned || t.HomeBy == antipode.HomePrefix {
-		return nil, nil
-	}
-	prefix := tablePrefix(prefixGrant, t.ID)
-	err = ts.eachRow(journal.Span{Lower: prefix, Upper: after(prefix)}, func(row, _ []byte) error {
-		p := locateEncoded(t, row[len(prefix):])
-		if p.shard != c.shard || arbiterOf(t, p.key) != id.Home {
-			return nil
-		}
-		b, err := ts.storedGrant(t, p, under)
-		if err == nil && b != nil {
-			out = append(out, noteGrant{Key: p.key, Home: b.Home, Tomb: b.Tomb})
-		}
-		return err
-	})
-	return out, err
-}
-
-// takeGrants stores the grants that came with a release as this region's own.
-func (ts *Tables) takeGrants(c *change, t *TableRef, id control.RoleID, row tenure) error {
-	if row.Released.IsZero() {
-		return nil
-	}
-	for _, g := range row.Grants {
-		p := locateEncoded(t, g.Key)
-		if there, err := ts.visible(t, p); err == nil && lives(there) {
-			continue
-		}
-		text, err := json.Marshal(&birth{Home: g.Home, Tomb: g.Tomb, Epoch: row.Tenure.Epoch, Holder: row.Tenure.Holder})
-		if err != nil {
-			return fmt.Errorf("store grant: %w", err)
-		}
-		c.txn.Batch().Set(keyed(prefixGrant, id.Table, g.Key), text)
-	}
-	return nil
-}
-
-// take opens the roles that are handed to this region, shard by shard as the
-// releases arrive, and tells the group once it has all of them.
-func (w *work) take(ctx context.Context) error {
-	ts := w.ts
-	errs := []error{w.sealNew()}
-	if errs[0] != nil {
-		return errs[0]
-	}
-	var whole []control.RoleEpoch
-	for _, id := range w.state.RolesOf(ts.cfg.Self) {
-		t, ok := w.state.TableByID(id.Table)
-		if !ok || t.Role(id.Home).Next != ts.cfg.Self {
-			continue
-		}
-		next := control.Tenure{Epoch: t.Role(id.Home).Epoch + 1, Holder: ts.cfg.Self}
-		all := true
-		for _, shard := range shardsOf(t.Shards()) {
-			if row := ts.known(shard, id).of(next); row.Opened.IsZero() && !row.Released.IsZero() {
-				row.Bound = false
-				if err := w.open(ctx, shard, []opening{{id: id, row: row}}); err != nil {
-					errs = append(errs, fmt.Errorf("take %s over: %w", t.Name, err))
-				}
-			}
-			all = all && !ts.known(shard, id).of(next).Opened.IsZero()
-		}
-		if all {
-			whole = append(whole, control.RoleEpoch{RoleID: id, Epoch: next.Epoch})
-		}
-	}
-	if err := w.synced(); err != nil {
-		return errors.Join(append(errs, err)...)
-	}
-	for _, r := range whole { // writes go on meanwhile
-		w.later = true
-		err := w.propose(ctx, control.Command{Took: &control.Took{Roles: []control.RoleEpoch{r}, By: ts.cfg.Self}})
-		if err != nil && !errors.Is(err, control.ErrStale) {
-			errs = append(errs, fmt.Errorf("tell the group that %s has taken a role of table %d over: %w", ts.cfg.Self, r.Table, err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // pending has items that are pending become known: their role's holder is asked,
@@ -550,11 +422,7 @@ func (ts *Tables) storeForced(f *forced) error {
 	}
 	b := ts.cfg.Store.NewBatch()
 	b.Set(forcedKey(f.Set, f.Lost), text)
-	c, err := ts.cfg.Store.Apply(b)
-	if err != nil {
-		return err
-	}
-	return c.Wait()
+	return ts.durable(b)
 }
 
 func (ts *Tables) forcedHere() (out []*forced, err error) {
@@ -612,11 +480,7 @@ func (w *work) adopt(ctx context.Context) error {
 		}
 		b := ts.cfg.Store.NewBatch() // adopted, or overtaken
 		b.Delete(forcedKey(f.Set, f.Lost))
-		c, err := ts.cfg.Store.Apply(b)
-		if err != nil {
-			return err
-		}
-		if err := c.Wait(); err != nil {
+		if err := ts.durable(b); err != nil {
 			return err
 		}
 	}

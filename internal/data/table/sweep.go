@@ -214,6 +214,17 @@ func (ts *Tables) dropLocked(t *TableRef, p place, stable antipode.Frontier) (en
 	return c, nil
 }
 
+// spent reports whether an item that is to be put back, once what stood in its
+// place was taken out, is a tombstone that nobody needs. Sweep has passed its
+// entry by then, finding a write that did not count, and won't come by again.
+func (ts *Tables) spent(t *TableRef, shard antipode.Shard, siblings []collision.Version) bool {
+	if ts.fill.on.Load() {
+		return false
+	}
+	stable := ts.cfg.Journal.Shard(shard).Stable(ts.Members(shard))
+	return collision.Droppable(siblings, t.Rule, t.Priority, stable.Includes)
+}
+
 // cutOrigin removes an origin's stable entries that are older than the
 // retention. Versions that collided are kept, on the key's history.
 func (ts *Tables) cutOrigin(ctx context.Context, sh *journal.Shard, o antipode.Origin, upto uint64) error {
@@ -342,6 +353,11 @@ func (ts *Tables) purge(prefix []byte) error {
 	}
 	b := ts.cfg.Store.NewBatch()
 	b.DeleteRange(prefix, after(prefix))
+	return ts.durable(b)
+}
+
+// durable applies a batch and returns when it, and all before it, is on disk.
+func (ts *Tables) durable(b engine.Batch) error {
 	c, err := ts.cfg.Store.Apply(b)
 	if err != nil {
 		return err

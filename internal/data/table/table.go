@@ -46,6 +46,9 @@ type Config struct {
 	// Lease reports whether this region has a lease: the right to use the roles
 	// that it holds, in tables that are not pinned. Nil: always.
 	Lease func() bool
+	// Reaches reports whether another region answers just now: roles are handed to
+	// such a one only. Nil: always.
+	Reaches func(antipode.Region) bool
 	// Propose has the group agree on a command, and returns the state after it.
 	// Nil: this region takes no part in failovers.
 	Propose func(ctx context.Context, c control.Command) (*control.State, error)
@@ -226,26 +229,16 @@ func (ts *Tables) commit(ctx context.Context, p place, w *WriteRequest, m terms)
 // decideOpen decides in the shard's critical section, and waits, for as long as
 // the request has time, where the role is only just being taken over.
 func (ts *Tables) decideOpen(ctx context.Context, sh *journal.Shard, p place, w *WriteRequest, m terms) (decided, error) {
-	sh.Lock()
-	d, err := ts.decide(sh, p, w, m)
-	sh.Unlock()
-	if !errors.Is(err, errNotOpen) {
-		return d, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
-	defer cancel()
-	for {
-		changed := ts.rolesChanged()
+	var d decided
+	err := ts.whenOpen(ctx, w.Table, func(*TableRef) (err error) {
 		sh.Lock()
-		d, err := ts.decide(sh, p, w, m)
-		sh.Unlock()
-		if !errors.Is(err, errNotOpen) {
-			return d, err
+		defer sh.Unlock()
+		if d, err = ts.decide(sh, p, w, m); errors.Is(err, errNotOpen) {
+			d = decided{} // nothing was looked at, so the refusal leans on nothing
 		}
-		if err := ts.waitOpen(ctx, changed, w.Table); err != nil {
-			return decided{}, err
-		}
-	}
+		return err
+	})
+	return d, err
 }
 
 // decide runs in the shard's critical section.

@@ -307,6 +307,26 @@ func (ts *Tables) Holder(t *TableRef, home antipode.Region) control.Role {
 	return r
 }
 
+// whenOpen does what needs a role, again and again while the role is only just
+// being taken over here, for as long as a request may take.
+func (ts *Tables) whenOpen(ctx context.Context, t *TableRef, do func(*TableRef) error) error {
+	err := do(t)
+	if !errors.Is(err, errNotOpen) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
+	defer cancel()
+	for {
+		changed := ts.rolesChanged()
+		if err := do(ts.fresh(t)); !errors.Is(err, errNotOpen) {
+			return err
+		}
+		if err := ts.waitOpen(ctx, changed, t); err != nil {
+			return err
+		}
+	}
+}
+
 // waitOpen waits until something has changed that a role depends on.
 func (ts *Tables) waitOpen(ctx context.Context, changed <-chan struct{}, t *TableRef) error {
 	select {
@@ -358,7 +378,7 @@ type storedTenure struct {
 }
 
 func (r *tenure) encode() ([]byte, error) {
-	s := storedTenure{Failover: r.Failover, Forced: r.Forced, Bound: r.Bound, Cutoff: marksOf(r.Cutoff), Grants: r.Grants}
+	s := storedTenure{Failover: r.Failover, Forced: r.Forced, Bound: r.Bound, Cutoff: r.Cutoff.Marks(), Grants: r.Grants}
 	if !r.Opened.IsZero() {
 		s.Opened = r.Opened.String()
 	}
@@ -382,7 +402,7 @@ func decodeTenure(key, value []byte) (antipode.Shard, control.RoleID, tenure, er
 		return 0, id, tenure{}, bad(err)
 	}
 	r := tenure{Tenure: control.Tenure{Epoch: binary.BigEndian.Uint64(rest), Holder: antipode.Region(rest[8:])}, Failover: s.Failover, Forced: s.Forced, Bound: s.Bound, Grants: s.Grants}
-	if r.Cutoff, err = frontierOf(s.Cutoff); err != nil {
+	if r.Cutoff, err = antipode.ParseMarks(s.Cutoff); err != nil {
 		return 0, id, tenure{}, bad(err)
 	}
 	for _, f := range []struct {
@@ -397,29 +417,6 @@ func decodeTenure(key, value []byte) (antipode.Shard, control.RoleID, tenure, er
 		}
 	}
 	return shard, id, r, nil
-}
-
-func marksOf(f antipode.Frontier) map[string]uint64 {
-	if len(f) == 0 {
-		return nil
-	}
-	m := make(map[string]uint64, len(f))
-	for _, mark := range f {
-		m[mark.Origin.String()] = mark.Seq
-	}
-	return m
-}
-
-func frontierOf(m map[string]uint64) (antipode.Frontier, error) {
-	f := antipode.Frontier{}
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		o, err := antipode.ParseOrigin(name)
-		if err != nil {
-			return nil, err
-		}
-		f = f.With(o, m[name])
-	}
-	return f, nil
 }
 
 // storedSeal is a seal's row: lower tenures than this one are sealed.

@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -146,29 +145,20 @@ func (j *Journal) KeepCopied() error {
 }
 
 func (j *Journal) loadCopied() error {
-	it, err := j.cfg.Store.Iterate([]byte{prefixCopied}, []byte{prefixCopied + 1})
-	if err != nil {
-		return err
-	}
-	for ok := it.First(); ok; ok = it.Next() {
-		shard, origin, _, err := splitKey(it.Key())
-		if err != nil {
-			return errors.Join(err, it.Close())
-		}
+	return j.eachRow(prefixCopied, func(s *Shard, origin antipode.Origin, value []byte) error {
 		if origin != j.cfg.Origin {
-			continue // of a journal that was lost
+			return nil // of a journal that was lost
 		}
-		s := j.Shard(shard)
 		var seqs []uint64
-		for v := it.Value(); len(v) > 0; {
-			n, w := binary.Uvarint(v)
+		for len(value) > 0 {
+			n, w := binary.Uvarint(value)
 			if w <= 0 {
-				return errors.Join(fmt.Errorf("%w: copies of shard %s", engine.ErrCorrupt, shard), it.Close())
+				return fmt.Errorf("%w: copies of shard %s", engine.ErrCorrupt, s.id)
 			}
-			seqs, v = append(seqs, min(n, s.applied.Seq(origin))), v[w:]
+			seqs, value = append(seqs, min(n, s.applied.Seq(origin))), value[w:]
 		}
 		s.copied.Store(&seqs)
 		s.keptCopied.Store(&seqs)
-	}
-	return it.Close()
+		return nil
+	})
 }

@@ -103,23 +103,32 @@ func Open(cfg Config) (*Journal, error) {
 func (j *Journal) Origin() antipode.Origin { return j.cfg.Origin }
 
 func (j *Journal) loadFloors() error {
-	it, err := j.cfg.Store.Iterate([]byte{prefixFloor}, []byte{prefixFloor + 1})
+	return j.eachRow(prefixFloor, func(s *Shard, origin antipode.Origin, value []byte) error {
+		if len(value) != 8+sha256.Size {
+			return fmt.Errorf("%w: floor of %s in %s", engine.ErrCorrupt, origin, s.id)
+		}
+		seq := binary.BigEndian.Uint64(value)
+		s.applied = s.applied.With(origin, seq)
+		s.heads[origin] = Hash(value[8:])
+		s.floors = s.floors.With(origin, seq)
+		return nil
+	})
+}
+
+// eachRow visits what is stored once per shard and origin under a prefix.
+func (j *Journal) eachRow(prefix byte, visit func(*Shard, antipode.Origin, []byte) error) error {
+	it, err := j.cfg.Store.Iterate([]byte{prefix}, []byte{prefix + 1})
 	if err != nil {
 		return err
 	}
 	for ok := it.First(); ok; ok = it.Next() {
 		shard, origin, _, err := splitKey(it.Key())
+		if err == nil {
+			err = visit(j.Shard(shard), origin, it.Value())
+		}
 		if err != nil {
 			return errors.Join(err, it.Close())
 		}
-		if len(it.Value()) != 8+sha256.Size {
-			return errors.Join(fmt.Errorf("%w: floor of %s in %s", engine.ErrCorrupt, origin, shard), it.Close())
-		}
-		s := j.Shard(shard)
-		seq := binary.BigEndian.Uint64(it.Value())
-		s.applied = s.applied.With(origin, seq)
-		s.heads[origin] = Hash(it.Value()[8:])
-		s.floors = s.floors.With(origin, seq)
 	}
 	return it.Close()
 }

@@ -69,7 +69,7 @@ type heartbeat struct {
 func frontiersOf(f map[antipode.Shard]antipode.Frontier) map[string]map[string]uint64 {
 	out := make(map[string]map[string]uint64, len(f))
 	for id, frontier := range f {
-		out[id.String()] = marksOf(frontier)
+		out[id.String()] = frontier.Marks()
 	}
 	return out
 }

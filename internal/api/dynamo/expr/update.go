@@ -1,6 +1,8 @@
 package expr
 
 import (
+	"slices"
+
 	"github.com/antipode-io/antipode/internal/api/dynamo/attr"
 )
 
@@ -26,6 +28,7 @@ type Update struct {
 type action struct {
 	section string
 	value   *formula // none for REMOVE
+	legacy  bool     // asked for by AttributeUpdates
 }
 
 // formula is what SET computes: an operator or function of others, or a path, or else a value.
@@ -66,7 +69,29 @@ func ParseUpdate(text string, params *Params) (*Update, error) {
 	if len(seen) == 0 { // nothing but white space
 		return nil, p.invalid("The expression can not be empty;")
 	}
+	room := attr.MaxItemSize
+	for i := range u.actions {
+		room = u.actions[i].value.roomAfter(room)
+	}
+	if room < 0 {
+		return nil, errTooLarge()
+	}
 	return u, nil
+}
+
+// roomAfter takes the values of a formula off what an item has room for. It stops
+// measuring when there is none left.
+func (f *formula) roomAfter(room int) int {
+	if f == nil || room < 0 {
+		return room
+	}
+	for _, arg := range f.args {
+		room = arg.roomAfter(room)
+	}
+	if f.op == "" && f.path == nil {
+		room -= attr.Size(f.value)
+	}
+	return room
 }
 
 // section takes the keyword that begins a section.
@@ -215,6 +240,12 @@ func (p *parser) checkArgs(f *formula, want attr.Type) {
 
 // Attributes lists the top-level attributes that the update writes to, sorted.
 func (u *Update) Attributes() []string { return u.root.attributes() }
+
+// RemovesOnly reports whether the update only takes away. It makes no item then
+// where there is none.
+func (u *Update) RemovesOnly() bool {
+	return !slices.ContainsFunc(u.actions, func(a action) bool { return a.section != opRemove && a.section != opDelete })
+}
 
 // CheckKeys refuses an update that writes to one of the key attributes named.
 func (u *Update) CheckKeys(names ...string) error {
