@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -106,9 +107,16 @@ func TestLints(t *testing.T) {
 			return b.String()
 		})
 	})
+	doc, err := os.ReadFile("../../../docs/plan.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, rule := range plan.LintRules() {
 		if !found[rule] {
 			t.Errorf("no spec in testdata/lints has the lint %s", rule)
+		}
+		if !strings.Contains(string(doc), "`"+rule+"`") {
+			t.Errorf("docs/plan.md does not tell of %s", rule)
 		}
 	}
 }
