@@ -150,14 +150,14 @@ func (w *world) bounds(v *verdict, a *Answer) {
 	}
 	rto := spec.Duration(o.rto)
 	a.RTO.Promised = &rto
-	a.RPO.Note, a.RTO.Note = o.rpoWhy, o.rtoWhy
+	a.RPO.Note, a.RTO.Note = o.rpoWhy(), o.rtoWhy
 	if o.strategy == ActiveActive && q.scope == scopeRegion {
 		a.RTO.Note += "; users of the lost region need about a minute more to reach another one"
 	}
 	w.prove(q, o, &a.RPO, &a.RTO)
 	a.Availability = Availability{
 		Asked: q.data.Availability, Today: 100 * o.today.share, Drilled: 100 * o.drilled.share,
-		MinutesToday: o.today.minutes, MinutesDrilled: o.drilled.minutes, Formula: o.drilled.formula, Proven: o.today.proven && o.strategy != SingleRegion,
+		MinutesToday: o.today.minutes, MinutesDrilled: o.drilled.minutes, Formula: o.drilled.formula(), Proven: o.today.proven && o.strategy != SingleRegion,
 	}
 	switch {
 	case len(o.sites) < 2, o.strategy != ActiveActive:
@@ -359,7 +359,7 @@ func (w *world) reasons(v *verdict, a *Answer) []Reason {
 		out = append(out, Reason{"rule", fmt.Sprintf("%s decides which of two versions is seen, and the other stays on record", a.Rule), sourceProtocol})
 	}
 	if len(o.sites) > 1 && q.rpoAsked {
-		out = append(out, Reason{"rpo", "RPO " + span(o.rpo) + ": " + o.rpoWhy, sourceProtocol})
+		out = append(out, Reason{"rpo", "RPO " + span(o.rpo) + ": " + o.rpoWhy(), sourceProtocol})
 	}
 	if a.Witness != "" {
 		out = append(out, Reason{"witness", fmt.Sprintf("with %s three vote, so one region may take over from the other by itself", a.Witness), sourceFailover})
@@ -492,6 +492,7 @@ func (w *world) unasked(t *spec.Table) Answer {
 	}
 	q.data.RPO = t.RPO
 	o = w.option(q, o.strategy, o.mode, o.sites)
+	o.tell()
 	v := &verdict{q: q, chosen: o, ladder: []*option{o}, nowhere: []string{""}}
 	w.value(q, o, o.drilled)
 	a := Answer{

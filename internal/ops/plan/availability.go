@@ -20,7 +20,7 @@ import (
 type downtime struct {
 	share   float64 // A, 0 to 1
 	minutes float64 // (1 − A) × 525,600
-	formula string
+	formula func() string
 	proven  bool
 }
 
@@ -28,7 +28,9 @@ type downtime struct {
 func (w *world) downtimes(q *wish, o *option) (drilled, today downtime) {
 	if o.strategy == SingleRegion {
 		u := q.events * q.outage
-		d := q.down(u, fmt.Sprintf("%s × %s until the region is back", events(q.events), minutes(q.outage)))
+		d := q.down(u, func() string {
+			return fmt.Sprintf("%s × %s until the region is back", events(q.events), minutes(q.outage))
+		})
 		d.proven = true // there is no failover to practise
 		return d, d
 	}
@@ -88,21 +90,27 @@ func (q *wish) meanWait() float64 {
 func (q *wish) failing(p, take float64, automatic bool) downtime {
 	take = min(take, q.outage) // by then the region is back
 	u := q.events * (p*take + (1-p)*q.outage)
-	text := fmt.Sprintf("%s × (%s × %s + %s × %s)", events(q.events), number(p), minutes(take), number(1-p), minutes(q.outage))
 	if automatic {
 		u += falseSwitches * take
-		text += fmt.Sprintf(" + %s false switches × %s", number(falseSwitches), minutes(take))
 	}
-	return q.down(u, text)
+	return q.down(u, func() string {
+		text := fmt.Sprintf("%s × (%s × %s + %s × %s)", events(q.events), number(p), minutes(take), number(1-p), minutes(q.outage))
+		if automatic {
+			text += fmt.Sprintf(" + %s false switches × %s", number(falseSwitches), minutes(take))
+		}
+		return text
+	})
 }
 
-func (q *wish) down(u float64, text string) downtime {
+func (q *wish) down(u float64, terms func() string) downtime {
 	a := q.shared * math.Max(0, 1-u/minutesPerYear)
-	text += " = " + minutes(u) + " a year"
-	if q.shared < 1 {
-		text += fmt.Sprintf("; × %s of what regions share", percent(100*q.shared))
-	}
-	return downtime{share: a, minutes: (1 - a) * minutesPerYear, formula: text}
+	return downtime{share: a, minutes: (1 - a) * minutesPerYear, formula: func() string {
+		text := terms() + " = " + minutes(u) + " a year"
+		if q.shared < 1 {
+			text += fmt.Sprintf("; × %s of what regions share", percent(100*q.shared))
+		}
+		return text
+	}}
 }
 
 func events(n float64) string {

@@ -35,6 +35,18 @@ func span(d time.Duration) string {
 	}
 }
 
+// written writes a duration as one would in the file: 6h, not 6h0m0s.
+func written(d spec.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 // number writes three digits of a number, and all that stand before the point.
 func number(v float64) string {
 	if a := math.Abs(v); a >= 1000 || a == 0 {

@@ -26,6 +26,7 @@ type lintRule struct {
 func lintRules() []lintRule {
 	return []lintRule{
 		{"strategy-misses", Error, sourceHub, lintStrategy},
+		{"strategy-copies", Error, sourceDR, lintCopies},
 		{"rto-below-zone", Error, sourceHub, lintZoneRTO},
 		{"rto-below-lease", Error, sourceFailover, lintLease},
 		{"rpo-budget", Error, sourceCosmos, lintBudget},
@@ -156,6 +157,16 @@ func lintStrategy(l *linter) {
 	})
 }
 
+// lintCopies: what was decided needs a second copy, and the table has none.
+func lintCopies(l *linter) {
+	for i := range l.about {
+		s := &l.about[i]
+		if s.data != nil && s.table != nil && Strategy(s.data.Strategy).Rank() >= PilotLight.Rank() && len(s.table.Replicas) == 1 {
+			l.add(s.name, s.tpath+".replicas", fmt.Sprintf("strategy is %s, and only %s keeps table %s", s.data.Strategy, s.table.Replicas[0], s.name), "add a replica, or take the strategy away and ask antipode plan")
+		}
+	}
+}
+
 func lintZoneRTO(l *linter) {
 	l.asked(func(s *subject, q *wish) {
 		if d := s.data; d.RTO != nil && d.ZoneRTO != nil && *d.RTO < *d.ZoneRTO {
@@ -176,6 +187,17 @@ func lintLease(l *linter) {
 
 // lintBudget: a write that waits for another region can't be answered before light is back from there.
 func lintBudget(l *linter) {
+	l.asked(func(s *subject, q *wish) {
+		o := s.v.chosen
+		if o == nil || !o.sync || s.table != nil && s.table.RPO != nil && *s.table.RPO == 0 {
+			return
+		}
+		for _, m := range o.misses {
+			if m.demand == "write latency" {
+				l.add(s.name, s.dpath+".writes.p99", fmt.Sprintf("rpo %s needs another region to have a write before it is answered, and %s", span(q.rpo), m.text), fmt.Sprintf("allow %s, or a longer rpo", m.nearest))
+			}
+		}
+	})
 	l.tables(func(s *subject, q *wish, t *spec.Table) {
 		if t.RPO == nil || *t.RPO != 0 || q.writeP99 == 0 {
 			return
@@ -223,7 +245,7 @@ func lintUnbounded(l *linter) {
 		if t.RPO != nil {
 			is = "has rpo " + Span(*t.RPO)
 		}
-		l.add(s.name, s.tpath+".rpo", fmt.Sprintf("%s is asked to lose at most %s with a region, and the table %s", s.name, span(q.rpo), is), "write rpo: "+s.data.RPO.String()+" in the table")
+		l.add(s.name, s.tpath+".rpo", fmt.Sprintf("%s is asked to lose at most %s with a region, and the table %s", s.name, span(q.rpo), is), "write rpo: "+written(*s.data.RPO)+" in the table")
 	})
 }
 
@@ -348,7 +370,7 @@ func lintBackupRare(l *linter) {
 			return
 		}
 		if time.Duration(*b.Every) > q.rpo {
-			l.add(s.name, s.dpath+".backup.every", fmt.Sprintf("a backup is made every %s, and at most %s may be lost: %s", Span(*b.Every), span(q.rpo), is), "write every: "+s.data.RPO.String()+", or allow more to be lost")
+			l.add(s.name, s.dpath+".backup.every", fmt.Sprintf("a backup is made every %s, and at most %s may be lost: %s", Span(*b.Every), span(q.rpo), is), "write every: "+written(*s.data.RPO)+", or allow more to be lost")
 		}
 	})
 }

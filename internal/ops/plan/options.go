@@ -20,7 +20,8 @@ type option struct {
 
 	rpo, rto       time.Duration // promised
 	bounded        bool          // whether rpo is a bound; else nothing was asked and nothing is bounded
-	rpoWhy, rtoWhy string
+	rpoWhy         func() string
+	rtoWhy         string
 	sync           bool // a write is answered when another region has it
 	byHand         bool // a person has to start it
 	lag            time.Duration
@@ -63,6 +64,7 @@ func (w *world) best(q *wish, strategy Strategy) (best *option, why string) {
 	if best == nil {
 		return nil, "there are too few regions where it may be"
 	}
+	best.tell()
 	return best, ""
 }
 
@@ -83,6 +85,7 @@ func (w *world) bestActive(q *wish, sites []site) *option {
 		if len(o.misses) == 0 {
 			return o
 		}
+		o.tell()
 		passed = append(slices.Clip(passed), fmt.Sprintf("%s is not enough: %s", mode, o.misses[0].text))
 	}
 	return best
@@ -91,7 +94,11 @@ func (w *world) bestActive(q *wish, sites []site) *option {
 // bestIn finds the regions for a write mode.
 func (w *world) bestIn(q *wish, mode antipode.WriteMode, sites []site) (best *option) {
 	least := regionsFor(q)
-	for n := least; n <= min(len(sites), max(5, least)) && (best == nil || len(best.misses) > 0); n++ {
+	most := max(5, least)
+	if len(sites) > 6 {
+		most = max(3, least) // the choices are too many
+	}
+	for n := least; n <= min(len(sites), most) && (best == nil || len(best.misses) > 0); n++ {
 		subsets(sites, n, func(s []site) {
 			if len(distinct(s)) < least {
 				return
@@ -136,7 +143,7 @@ func subsets(all []site, n int, f func([]site)) {
 }
 
 // maxSites bounds how many regions are looked at together: beyond, the choices are too many.
-const maxSites = 10
+const maxSites = 8
 
 // candidates lists the regions where the data may be, and proposes more where
 // those of the spec are too few or too far. Nil: there is no place; why says so.
@@ -236,6 +243,13 @@ func (w *world) option(q *wish, strategy Strategy, mode antipode.WriteMode, site
 	return o
 }
 
+// tell finds the words for what is missed.
+func (o *option) tell() {
+	for i := range o.misses {
+		o.misses[i].words = o.misses[i].say()
+	}
+}
+
 // better orders options of one data set: the fewest misses, the least far off,
 // then what is there already, then few regions, then quick ones.
 func better(a, b *option) bool {
@@ -270,13 +284,17 @@ func (w *world) promises(q *wish, o *option) {
 	case len(o.sites) > 1:
 		w.copies(q, o)
 	case q.scope == scopeZone:
-		o.bounded, o.rpoWhy = true, "zones have every write"
+		o.bounded, o.rpoWhy = true, func() string { return "zones have every write" }
 	case !w.elsewhere(q, o.sites):
 		o.rpo = everything
-		o.rpoWhy = "the backup may be in no other place, so a region that does not come back takes it along"
+		o.rpoWhy = func() string {
+			return "the backup may be in no other place, so a region that does not come back takes it along"
+		}
 	default:
 		o.rpo, o.bounded = backup, true
-		o.rpoWhy = "what was written since the last backup is lost with the region, and backups are " + span(backup) + " apart"
+		o.rpoWhy = func() string {
+			return "what was written since the last backup is lost with the region, and backups are " + span(backup) + " apart"
+		}
 	}
 	if q.scope == scopeZone && o.strategy != ActiveActive {
 		o.rto, o.rtoWhy, o.byHand = w.zoneRTO(q), "another zone takes over", false
@@ -334,13 +352,15 @@ func (w *world) copies(q *wish, o *option) {
 	trip := w.copyTrip(o.sites, writers)
 	switch {
 	case !q.rpoAsked:
-		o.rpoWhy = "nothing was asked: it is about the time a copy takes, " + span(trip/2)
+		o.rpoWhy = func() string { return "nothing was asked: it is about the time a copy takes, " + span(trip/2) }
 	case q.rpo < 2*trip:
 		o.sync, o.bounded = true, true
-		o.rpoWhy = fmt.Sprintf("a write is answered when another region has it, %s later", span(trip))
+		o.rpoWhy = func() string {
+			return fmt.Sprintf("a write is answered when another region has it, %s later", span(trip))
+		}
 	default:
 		o.rpo, o.bounded = q.rpo, true
-		o.rpoWhy = "writes are held back while an older one is in no other region"
+		o.rpoWhy = func() string { return "writes are held back while an older one is in no other region" }
 	}
 }
 

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -84,5 +85,38 @@ func tell(b *strings.Builder, a *plan.Answer) {
 	}
 	for _, s := range a.Sensitive {
 		fmt.Fprintf(b, "  with %s %s (now %s): %s %s\n", s.Input, s.If, s.Now, s.Then, s.Writes)
+	}
+}
+
+// TestLints: each contradiction is found, at its line; and each rule finds one here.
+func TestLints(t *testing.T) {
+	found := map[string]bool{}
+	datadriven.Walk(t, "testdata/lints", func(t *testing.T, path string) {
+		t.Helper()
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			t.Helper()
+			in := input(t, d.Input)
+			var b strings.Builder
+			for _, l := range plan.Advise(in).Lints {
+				found[l.Rule] = true
+				fmt.Fprintf(&b, "%d:%d: %s %s: %s\n  fix: %s\n", l.Line, l.Column, l.Severity, l.Rule, l.Message, l.Fix)
+				if l.Source == "" || l.Path == "" {
+					t.Errorf("%s has no source or path: %+v", l.Rule, l)
+				}
+			}
+			return b.String()
+		})
+	})
+	doc, err := os.ReadFile("../../../docs/plan.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range plan.LintRules() {
+		if !found[rule] {
+			t.Errorf("no spec in testdata/lints has the lint %s", rule)
+		}
+		if !strings.Contains(string(doc), "`"+rule+"`") {
+			t.Errorf("docs/plan.md does not tell of %s", rule)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/ops/plan"
 	"github.com/antipode-io/antipode/internal/spec"
 	"github.com/antipode-io/antipode/internal/spec/geo"
@@ -146,6 +148,10 @@ func TestAdviceHolds(t *testing.T) {
 		if err != nil {
 			t.Fatalf("what is advised does not load: %v\n%s", err, text)
 		}
+		accept(t, next)
+		if _, err := json.Marshal(r); err != nil {
+			t.Fatalf("the report is no JSON: %v\nfrom\n%s", err, before)
+		}
 		again := plan.Advise(plan.Input{Spec: next, Source: src})
 		impossible := map[string]bool{}
 		for i := range r.Data {
@@ -166,6 +172,25 @@ func TestAdviceHolds(t *testing.T) {
 			}
 		}
 	})
+}
+
+// accept checks that the control group takes what is advised.
+func accept(t *rapid.T, s *spec.Spec) {
+	state, index := control.NewState(), uint64(0)
+	do := func(c control.Command) {
+		index++
+		next, err := control.Apply(state, index, c)
+		if err != nil {
+			t.Fatalf("the control group refuses what is advised: %v", err)
+		}
+		state = next
+	}
+	for _, r := range s.ControlRegions() {
+		do(control.Command{PutRegion: &r})
+	}
+	for _, table := range s.ControlTables() {
+		do(control.Command{CreateTable: &table})
+	}
 }
 
 // TestStricterIsNeverCheaper: who asks for more gets no cheaper strategy, unless

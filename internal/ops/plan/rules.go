@@ -16,13 +16,21 @@ import (
 
 // miss is a demand that an option does not meet.
 type miss struct {
-	demand  string
-	wish    string  // what was asked
-	text    string  // what the option gives, in a sentence that starts with what is missed
-	because string  // why it can't be had from this option
-	nearest string  // what this option gives
-	degree  float64 // how far off, to compare misses of a kind: 0 is hardly
-	source  string
+	words
+
+	demand string
+	source string
+	degree float64 // how far off, to compare misses of a kind: 0 is hardly
+	// say finds the words, once it is sure that they are needed: of thousands of options few are told of.
+	say func() words
+}
+
+// words tell of a miss.
+type words struct {
+	wish    string // what was asked
+	text    string // what the option gives, in a sentence that starts with what is missed
+	because string // why it can't be had from this option
+	nearest string // what this option gives
 }
 
 // demand is a row: what is asked, and when an option misses it (else nil).
@@ -68,10 +76,12 @@ func missesCapacity(q *wish, o *option) *miss {
 		}
 	}
 	if can := float64(serve) * q.capacity; can < 0.9999 {
-		return &miss{
-			wish: "all of the load", text: fmt.Sprintf("it carries %.0f %% of the load: %s at %.0f %% each", 100*can, count(serve, "region"), 100*q.capacity),
-			because: fmt.Sprintf("one region carries %.0f %% of the load", 100*q.capacity), nearest: fmt.Sprintf("%.0f %% of the load", 100*can), degree: -math.Log(can),
-		}
+		return &miss{degree: -math.Log(can), say: func() words {
+			return words{
+				wish: "all of the load", text: fmt.Sprintf("it carries %.0f %% of the load: %s at %.0f %% each", 100*can, count(serve, "region"), 100*q.capacity),
+				because: fmt.Sprintf("one region carries %.0f %% of the load", 100*q.capacity), nearest: fmt.Sprintf("%.0f %% of the load", 100*can),
+			}
+		}}
 	}
 	return nil
 }
@@ -80,24 +90,25 @@ func missesRPO(q *wish, o *option) *miss {
 	if !q.rpoAsked || o.rpo <= q.rpo {
 		return nil
 	}
-	gives := "RPO " + span(o.rpo)
-	if o.rpo == everything {
-		gives = "everything may be lost with the region"
-	}
-	return &miss{
-		wish: "RPO " + span(q.rpo), text: fmt.Sprintf("%s, asked %s: %s", gives, span(q.rpo), o.rpoWhy), because: o.rpoWhy,
-		nearest: gives, degree: farOff(o.rpo, q.rpo),
-	}
+	return &miss{degree: farOff(o.rpo, q.rpo), say: func() words {
+		gives := "RPO " + span(o.rpo)
+		if o.rpo == everything {
+			gives = "everything may be lost with the region"
+		}
+		return words{wish: "RPO " + span(q.rpo), text: fmt.Sprintf("%s, asked %s: %s", gives, span(q.rpo), o.rpoWhy()), because: o.rpoWhy(), nearest: gives}
+	}}
 }
 
 func missesRTO(q *wish, o *option) *miss {
 	if o.rto <= q.rto {
 		return nil
 	}
-	return &miss{
-		wish: "RTO " + span(q.rto), text: fmt.Sprintf("RTO %s, asked %s: %s", span(o.rto), span(q.rto), o.rtoWhy), because: o.rtoWhy,
-		nearest: "RTO " + span(o.rto), degree: farOff(o.rto, q.rto),
-	}
+	return &miss{degree: farOff(o.rto, q.rto), say: func() words {
+		return words{
+			wish: "RTO " + span(q.rto), text: fmt.Sprintf("RTO %s, asked %s: %s", span(o.rto), span(q.rto), o.rtoWhy), because: o.rtoWhy,
+			nearest: "RTO " + span(o.rto),
+		}
+	}}
 }
 
 // farOff compares times by their ratio; what is asked as 0 counts as a millisecond.
@@ -109,11 +120,13 @@ func missesPeople(q *wish, o *option) *miss {
 	if q.onCall == "always" || q.scope == scopeZone || q.rto >= personRTO || !o.byHand {
 		return nil
 	}
-	who := map[string]string{"none": "nobody is told", "office-hours": "nobody is there out of hours, for up to 64 h over a weekend"}[q.onCall]
-	return &miss{
-		wish: "RTO " + span(q.rto) + " with on_call: " + q.onCall, text: "a person has to start it, and " + who, because: "a person has to start it, and " + who,
-		nearest: "the same with somebody on call always", degree: 1,
-	}
+	return &miss{degree: 1, say: func() words {
+		who := map[string]string{"none": "nobody is told", "office-hours": "nobody is there out of hours, for up to 64 h over a weekend"}[q.onCall]
+		return words{
+			wish: "RTO " + span(q.rto) + " with on_call: " + q.onCall, text: "a person has to start it, and " + who, because: "a person has to start it, and " + who,
+			nearest: "the same with somebody on call always",
+		}
+	}}
 }
 
 func missesAvailability(q *wish, o *option) *miss {
@@ -121,10 +134,12 @@ func missesAvailability(q *wish, o *option) *miss {
 	if q.availability <= is+1e-9 {
 		return nil
 	}
-	return &miss{
-		wish: percent(q.availability) + " available", text: fmt.Sprintf("%s available even when drilled, asked %s", percent(is), percent(q.availability)),
-		because: o.drilled.formula, nearest: percent(is), degree: math.Log((100 - is) / math.Max(100-q.availability, 1e-6)),
-	}
+	return &miss{degree: math.Log((100 - is) / math.Max(100-q.availability, 1e-6)), say: func() words {
+		return words{
+			wish: percent(q.availability) + " available", text: fmt.Sprintf("%s available even when drilled, asked %s", percent(is), percent(q.availability)),
+			because: o.drilled.formula(), nearest: percent(is),
+		}
+	}}
 }
 
 func missesReads(q *wish, o *option) *miss {
@@ -151,10 +166,14 @@ func missesLatency(what string, budget time.Duration, all []Latency, of func(*La
 		return nil
 	}
 	p := of(worst)
-	because := fmt.Sprintf("a round trip from %s by %s takes %s (light alone: %s)", worst.Users, strings.Join(p.Via, ", "), Span(p.Estimate), Span(p.Floor))
-	return &miss{
+	return &miss{degree: farOff(time.Duration(p.Estimate), budget), say: func() words { return latencyWords(what, budget, worst.Users, p, over) }}
+}
+
+func latencyWords(what string, budget time.Duration, users string, p *Path, over float64) words {
+	because := fmt.Sprintf("a round trip from %s by %s takes %s (light alone: %s)", users, strings.Join(p.Via, ", "), Span(p.Estimate), Span(p.Floor))
+	return words{
 		wish: fmt.Sprintf("%s within %s", what, span(budget)), text: fmt.Sprintf("%s within %s miss their budget for %.0f %% of the users: %s", what, span(budget), 100*over, because),
-		because: because, nearest: fmt.Sprintf("%s within %s", what, Span(p.Estimate)), degree: farOff(time.Duration(p.Estimate), budget),
+		because: because, nearest: fmt.Sprintf("%s within %s", what, Span(p.Estimate)),
 	}
 }
 
@@ -162,16 +181,22 @@ func missesFreshness(q *wish, o *option) *miss {
 	if o.mode != antipode.WriteLocal || q.staleness > o.lag {
 		return nil
 	}
-	return &miss{
-		wish: "reads at most " + span(q.staleness) + " old", text: fmt.Sprintf("reads are up to %s old, the time a copy takes", span(o.lag)),
-		because: "every region accepts writes, and a copy takes its time", nearest: "reads at most " + span(o.lag) + " old", degree: 1,
-	}
+	return &miss{degree: 1, say: func() words {
+		return words{
+			wish: "reads at most " + span(q.staleness) + " old", text: fmt.Sprintf("reads are up to %s old, the time a copy takes", span(o.lag)),
+			because: "every region accepts writes, and a copy takes its time", nearest: "reads at most " + span(o.lag) + " old",
+		}
+	}}
 }
 
 func missesOffline(q *wish, o *option) *miss {
 	if !q.offline || o.strategy == ActiveActive && o.mode == antipode.WriteLocal {
 		return nil
 	}
+	return &miss{degree: 1, say: func() words { return offlineWords(q) }}
+}
+
+func offlineWords(q *wish) words {
 	because := "a region that is cut off can't know whether another one has taken over"
 	switch {
 	case len(q.invariants) > 0:
@@ -179,9 +204,9 @@ func missesOffline(q *wish, o *option) *miss {
 	case !q.commute && q.writtenBy == "anybody":
 		because = "two regions that are cut off from each other would change the same record, and these writes do not commute"
 	}
-	return &miss{
+	return words{
 		wish: "writes while a region is cut off", text: "a region that is cut off accepts no writes", because: because,
-		nearest: "writes wait until the region is connected again, or go on elsewhere", degree: 1,
+		nearest: "writes wait until the region is connected again, or go on elsewhere",
 	}
 }
 

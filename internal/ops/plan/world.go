@@ -47,11 +47,11 @@ type world struct {
 	catalog   []geo.Place
 	clouds    map[string]string // by code
 	names     map[string]string // by code: what a region there is called when it is added
-	hops      map[[2]point]hop
+	hops      map[[2]spot]hop
 }
 
 func newWorld(in Input) *world {
-	w := &world{spec: in.Spec, needs: in.Spec.Needs, measured: map[[2]string]RoundTrip{}, hops: map[[2]point]hop{}, clouds: map[string]string{}, names: map[string]string{}}
+	w := &world{spec: in.Spec, needs: in.Spec.Needs, measured: map[[2]string]RoundTrip{}, hops: map[[2]spot]hop{}, clouds: map[string]string{}, names: map[string]string{}}
 	if w.needs == nil {
 		w.needs = &spec.Needs{}
 	}
@@ -127,6 +127,12 @@ func pair(a, b string) [2]string {
 	return [2]string{a, b}
 }
 
+// spot is a point as a key that is quick to look up.
+type spot struct {
+	name                string
+	latitude, longitude float64
+}
+
 // hop is a round trip between two points.
 type hop struct {
 	floor, low, estimate, high time.Duration
@@ -137,7 +143,7 @@ func (w *world) hop(a, b point) hop {
 	if a == b {
 		return hop{measured: true}
 	}
-	key := [2]point{a, b}
+	key := [2]spot{{a.name, a.place.Latitude, a.place.Longitude}, {b.name, b.place.Latitude, b.place.Longitude}}
 	if h, ok := w.hops[key]; ok {
 		return h
 	}
