@@ -3,6 +3,8 @@ package plan
 import (
 	"fmt"
 	"slices"
+
+	"github.com/antipode-io/antipode/internal/spec"
 )
 
 // cost reckons a month of an option, and of one region with zones. The backup is
@@ -17,7 +19,7 @@ func (w *world) cost(q *wish, o *option) Cost {
 	if q.kind == "objects" || q.kind == "files" {
 		storage = objectGBMonth
 	}
-	machines := or(prices.RegionMonth, regionMonth) / float64(max(1, len(w.needs.Data)))
+	machines := or(prices.RegionMonth, regionMonth) / float64(w.parts())
 	stored := q.volume * or(prices.StorageGBMonth, storage)
 	n := float64(len(o.sites))
 	c := Cost{MonthOne: machines + stored, ComputeFactor: 1, StorageFactor: n}
@@ -41,6 +43,18 @@ func (w *world) cost(q *wish, o *option) Cost {
 		c.Factor = c.Month / c.MonthOne
 	}
 	return c
+}
+
+// parts is how many data sets share the machines: those that are asked about, and
+// tables that nothing was said of.
+func (w *world) parts() int {
+	n := len(w.needs.Data)
+	for i := range w.spec.Tables {
+		if !slices.ContainsFunc(w.needs.Data, func(d spec.Data) bool { return d.Name == w.spec.Tables[i].Name }) {
+			n++
+		}
+	}
+	return max(1, n)
 }
 
 // value compares what a strategy costs with the risk that it takes away.

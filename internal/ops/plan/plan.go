@@ -62,7 +62,8 @@ type Report struct {
 // Spec returns the spec that up runs when the advice is taken: the tables with
 // write mode, rule, rpo, replicas and successors, added regions and witnesses,
 // and the needs with what was decided (strategy, backup). It loads, and has no
-// lints but those about wishes that are not possible.
+// lints but those about wishes that are not possible or contradict each other, and
+// about where regions are.
 func (r *Report) Spec() *spec.Spec { return r.advised }
 
 // Answer is the advice for one data set.
