@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/user"
 	"slices"
 	"strconv"
@@ -290,15 +289,6 @@ func (a *app) confirm(lost antipode.Region, yes string, force bool) error {
 		return fmt.Errorf("that is not %s; nothing was changed", lost)
 	}
 	return nil
-}
-
-func isTerminal(in any) bool {
-	f, ok := in.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 func (a *app) printFailover(output string, lost antipode.Region, out operator.FailoverResult) error {

@@ -148,6 +148,24 @@ func (m *Mesh) Call(ctx context.Context, to antipode.Region, method string, body
 	return client.call(ctx, method, body)
 }
 
+// Ping measures one round trip to a peer, on the connection that calls use. Like
+// Call it waits while the peer is being connected, which does not count.
+func (m *Mesh) Ping(ctx context.Context, to antipode.Region) (time.Duration, error) {
+	p, ok := m.peers[to]
+	if !ok {
+		return 0, fmt.Errorf("ping %q: %w", to, ErrUnknownPeer)
+	}
+	client, err := p.await(ctx)
+	if err != nil {
+		return 0, err
+	}
+	sent := m.cfg.Now()
+	if _, err := client.call(ctx, heartbeatMethod, nil); err != nil {
+		return 0, err
+	}
+	return m.cfg.Now().Sub(sent), nil
+}
+
 // Dial opens a connection of a kind to a peer, which its HandleConn serves. Like
 // Call it waits while the peer is being connected and fails at once when it is
 // lost. The connection breaks when the peer is lost or distrusted, or the mesh closes.
@@ -332,6 +350,16 @@ func (m *Mesh) SetDelay(peer antipode.Region, delay, jitter time.Duration) error
 	}
 	s.out.setDelay(delay, jitter)
 	return nil
+}
+
+// Delay tells how long what is sent to a peer is held up, one way, without the
+// jitter. Emulated links only.
+func (m *Mesh) Delay(peer antipode.Region) (time.Duration, error) {
+	s, err := m.transport.shapes(peer)
+	if err != nil {
+		return 0, err
+	}
+	return s.out.delay(), nil
 }
 
 // SetBandwidth bounds what is sent to a peer, in bytes per second; 0 lifts the

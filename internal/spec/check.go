@@ -42,6 +42,9 @@ func (d *decoder) check(s *Spec) {
 		names[t.Name] = true
 		d.checkTable(s, t)
 	}
+	if s.Needs != nil {
+		d.checkNeeds(s, s.Needs)
+	}
 }
 
 // where returns the position of the first of these that was in the file.
@@ -147,12 +150,17 @@ func (d *decoder) checkRegion(s *Spec, r *Region) {
 }
 
 func (d *decoder) checkLocation(r *Region) {
-	l := &r.Location
-	_, given := d.at[l]
-	switch {
-	case !given && l.Code == "":
+	if _, given := d.at[&r.Location]; !given && r.Location.Code == "" {
 		d.problem(d.where(r), fmt.Sprintf("region %s has no location", r.Name),
 			"add location: us-west-2 (a cloud region nearby), or location: {latitude: 45.8, longitude: -119.7}")
+		return
+	}
+	d.checkPoint(&r.Location)
+}
+
+// checkPoint checks that a location that is no cloud region is on the globe.
+func (d *decoder) checkPoint(l *Location) {
+	switch {
 	case l.Code == "" && math.Abs(l.Latitude) > 90:
 		d.problem(d.where(&l.Latitude, l), fmt.Sprintf("latitude is %v degrees", l.Latitude), "it goes from -90 (south) to 90 (north); are the two swapped?")
 	case l.Code == "" && math.Abs(l.Longitude) > 180:
@@ -187,7 +195,7 @@ func (s *Spec) sharedAddress() (later, earlier listener, found bool) {
 }
 
 func (d *decoder) checkTable(s *Spec, t *Table) {
-	if !isTableName(t.Name) {
+	if !IsTableName(t.Name) {
 		d.problem(d.where(&t.Name, t), fmt.Sprintf("%q can't be a table's name", t.Name), "DynamoDB's rule: 3 to 255 letters, digits, underscores, hyphens and dots")
 	}
 	d.checkKey(t)
@@ -472,7 +480,8 @@ func isLabel(s string) bool {
 	return len(s) >= 1 && len(s) <= 63
 }
 
-func isTableName(s string) bool {
+// IsTableName reports whether DynamoDB allows a name for a table.
+func IsTableName(s string) bool {
 	for _, r := range []byte(s) {
 		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-' && r != '.' {
 			return false

@@ -28,22 +28,39 @@ const (
 // Load reads a spec. The filename is for the messages. The error is an *Error
 // that lists what is wrong and how to mend it.
 func Load(data []byte, filename string) (*Spec, error) {
-	d := &decoder{at: map[any]pos{}, zero: map[any]bool{}}
+	s, _, err := Read(data, filename)
+	return s, err
+}
+
+// Read is Load, and tells where in the file each value stands.
+func Read(data []byte, filename string) (*Spec, *Source, error) {
+	d, text := newDecoder(data)
 	s := &Spec{}
-	// The parser counts a lone carriage return as the end of a line, too.
-	text := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(data))
 	d.load(text, s)
 	if len(d.problems) == 0 {
 		s.fill()
 		d.check(s)
 	}
-	if len(d.problems) == 0 {
-		return s, nil
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if len(d.problems) > 0 {
+		return nil, nil, d.failure(filename, lines)
 	}
+	return s, newSource(filename, lines, d.at, s), nil
+}
+
+// newDecoder gives the text with the ends of lines as the parser counts them: a
+// lone carriage return is one, too.
+func newDecoder(data []byte) (*decoder, string) {
+	text := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(data))
+	return &decoder{at: map[any]pos{}, zero: map[any]bool{}}, text
+}
+
+// failure lists the problems in the file's order.
+func (d *decoder) failure(filename string, lines []string) *Error {
 	slices.SortStableFunc(d.problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return nil, &Error{File: filename, Problems: d.problems, lines: strings.Split(strings.TrimSuffix(text, "\n"), "\n")}
+	return &Error{File: filename, Problems: d.problems, lines: lines}
 }
 
 // pos is where something stands in the file.
@@ -81,23 +98,26 @@ func (d *decoder) problem(p pos, message, fix string) {
 }
 
 func (d *decoder) load(data string, s *Spec) {
+	if root := d.document(data, "a spec needs at least regions; docs/spec.md has an example"); root != nil {
+		d.value(root, reflect.ValueOf(s).Elem(), "the file")
+	}
+}
+
+// document reads the file's one document, or notes why there is none.
+func (d *decoder) document(data, whenEmpty string) ast.Node {
 	if len(data) > maxBytes {
 		d.problem(pos{}, fmt.Sprintf("the file is %d bytes long; a spec has at most %d", len(data), maxBytes), "is this the right file?")
-		return
+		return nil
 	}
 	if !utf8.ValidString(data) {
 		d.problem(pos{}, "the file is not UTF-8 text", "save it as UTF-8; is this the right file?")
-		return
+		return nil
 	}
 	root, ok := d.parse(data)
-	if !ok {
-		return
+	if ok && root == nil {
+		d.problem(pos{}, "the file is empty", whenEmpty)
 	}
-	if root == nil {
-		d.problem(pos{}, "the file is empty", "a spec needs at least regions; docs/spec.md has an example")
-		return
-	}
-	d.value(root, reflect.ValueOf(s).Elem(), "the file")
+	return root
 }
 
 // parse returns the one document of the file; nil if there is nothing in it.
@@ -235,7 +255,7 @@ func (d *decoder) kind(n ast.Node, v reflect.Value, what string) {
 		f, err := strconv.ParseFloat(strings.ReplaceAll(n.GetToken().Value, "_", ""), 64)
 		_, isInt := n.(*ast.IntegerNode)
 		_, isFloat := n.(*ast.FloatNode)
-		if err != nil || !isInt && !isFloat {
+		if err != nil || !isInt && !isFloat && !exponent(n) {
 			d.problem(posOf(n), what+" is "+describe(n), "write a number")
 			return
 		}
@@ -243,6 +263,13 @@ func (d *decoder) kind(n ast.Node, v reflect.Value, what string) {
 	default:
 		panic("spec: no decoder for " + v.Type().String())
 	}
+}
+
+// exponent reports whether a text that is not in quotes is a number like 1e+09,
+// which YAML 1.2 has and the parser has not.
+func exponent(n ast.Node) bool {
+	t := n.GetToken()
+	return t.Type == token.StringType && strings.Trim(t.Value, "0123456789.eE+-") == ""
 }
 
 func (d *decoder) text(n ast.Node, to *string, what, fix string) bool {
@@ -270,6 +297,9 @@ func (d *decoder) list(n ast.Node, v reflect.Value, what string) {
 		}
 		d.problem(posOf(n), what+" is "+describe(n)+", and must be a list", fix)
 		return
+	}
+	if len(s.Values) == 0 {
+		return // as if it were not there: what is written back leaves it out
 	}
 	// All at once, so that the addresses of the elements are final.
 	v.Set(reflect.MakeSlice(v.Type(), len(s.Values), len(s.Values)))
@@ -361,6 +391,18 @@ func named(t reflect.Type) string {
 		return "addresses"
 	case reflect.TypeFor[TLS]():
 		return "tls"
+	case reflect.TypeFor[Needs]():
+		return "needs"
+	case reflect.TypeFor[Prices]():
+		return "prices"
+	case reflect.TypeFor[RegionFacts]():
+		return "region of needs"
+	case reflect.TypeFor[Users]():
+		return "a group of users"
+	case reflect.TypeFor[Data]():
+		return "a data set"
+	case reflect.TypeFor[Traffic]():
+		return "reads or writes"
 	case reflect.TypeFor[KeyAttribute]():
 		return "a key attribute"
 	case reflect.TypeFor[Key]():
@@ -376,6 +418,12 @@ func missingFix(t reflect.Type, name string) string {
 		return "add at least one: regions: [{name: oregon, location: us-west-2}]"
 	case "Region.name":
 		return "add name: oregon, say"
+	case "Users.name":
+		return "add name: europe, say"
+	case "Users.location":
+		return "add location: eu-central-1 (a cloud region nearby), or location: {latitude: 52.5, longitude: 13.4}"
+	case "Data.name":
+		return "add name: with a table's name, or another word for this data"
 	case "Table.name":
 		return "add name: carts, say"
 	case "Table.key":

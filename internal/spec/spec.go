@@ -54,6 +54,7 @@ type Spec struct {
 	ReturnAfter Duration `yaml:"return_after,omitempty" jsonschema:"default=30s" jsonschema_description:"How long a region that was replaced must have been back and healthy before it gets back what tables with return: auto had there."`
 	Regions     []Region `yaml:"regions" jsonschema:"minItems=1" jsonschema_description:"The regions. Their order matters: it gives them their default ports, and the first is the default writer."`
 	Tables      []Table  `yaml:"tables,omitempty" jsonschema_description:"The tables that exist from the start. More can be made through the DynamoDB API."`
+	Needs       *Needs   `yaml:"needs,omitempty" jsonschema_description:"What is asked of the data: the answers to antipode plan's questions. Nothing that runs looks at it."`
 }
 
 // Region is one site.
@@ -159,13 +160,23 @@ func (s *Spec) fill() {
 		if _, ok := geo.Lookup(string(r.Name)); ok && r.Location == (Location{}) {
 			r.Location.Code = string(r.Name)
 		}
-		if p, ok := geo.Lookup(r.Location.Code); ok {
-			r.Location.Latitude, r.Location.Longitude = p.Latitude, p.Longitude
-		}
+		r.Location.fill()
 		r.Addresses.fill(defaultAddresses(s.BasePort, i))
 	}
 	for i := range s.Tables {
 		s.Tables[i].fill(s.DataRegions(), s.HasSpareMajority())
+	}
+	if s.Needs != nil {
+		for i := range s.Needs.Users {
+			s.Needs.Users[i].Location.fill()
+		}
+	}
+}
+
+// fill sets the coordinates of a cloud region.
+func (l *Location) fill() {
+	if p, ok := geo.Lookup(l.Code); ok {
+		l.Latitude, l.Longitude = p.Latitude, p.Longitude
 	}
 }
 
@@ -400,3 +411,6 @@ func (l Location) String() string {
 
 // String gives the duration as Go writes it.
 func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText gives the same, for JSON.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -85,7 +86,10 @@ func good(t testing.TB) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]string{"built-in": string(builtin), "docs/spec.md": docExamples(t)[0]}
+	out := map[string]string{"built-in": string(builtin)}
+	for i, text := range docExamples(t) {
+		out["docs/spec.md "+strconv.Itoa(i)] = text
+	}
 	for _, f := range glob(t, "testdata/specs/*.yaml") {
 		out[f] = string(read(t, f))
 	}
@@ -258,9 +262,12 @@ func TestDocs(t *testing.T) {
 	var words []string
 	for _, typ := range []reflect.Type{
 		reflect.TypeFor[Spec](), reflect.TypeFor[Region](), reflect.TypeFor[Addresses](), reflect.TypeFor[TLS](), reflect.TypeFor[Table](),
+		reflect.TypeFor[Needs](), reflect.TypeFor[Prices](), reflect.TypeFor[Company](), reflect.TypeFor[RegionFacts](), reflect.TypeFor[Users](),
+		reflect.TypeFor[Data](), reflect.TypeFor[Traffic](), reflect.TypeFor[Share](), reflect.TypeFor[Backup](),
 	} {
 		words = append(words, fieldsOf(typ).names...)
 	}
+	words = append(words, slices.Concat(onCallWords(), kindWords(), whyWords(), surviveWords(), doneWords(), writtenByWords(), invariantWords(), Strategies())...)
 	words = append(words, texts(antipode.WriteModes())...)
 	words = append(words, texts(antipode.Rules())...)
 	for _, w := range words {
@@ -383,7 +390,7 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, name := range []string{"field-typo", "enum", "local-without-rule", "kinds", "missing", "not-a-spec"} {
+	for _, name := range []string{"field-typo", "enum", "local-without-rule", "kinds", "missing", "not-a-spec", "needs"} {
 		if err := validate(t, schema, string(read(t, "testdata/errors/"+name+".yaml"))); err == nil {
 			t.Errorf("the schema lets %s pass", name)
 		}
@@ -440,4 +447,43 @@ func FuzzSpec(f *testing.F) {
 			t.Fatalf("-read +read again\n%s\n%s", diff, out)
 		}
 	})
+}
+
+// TestSource: every value that is in the file is found, whatever else is asked
+// for is found at what it belongs to.
+func TestSource(t *testing.T) {
+	const text = `regions:
+  - name: us-west-2
+tables:
+  - name: carts
+    key: id
+    writes: global
+needs:
+  data:
+    - {name: carts, rto: 1m, why: [law, latency]}
+`
+	_, src, err := Read([]byte(text), "antipode.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"tables.0.writes":        "antipode.yaml:6:13",
+		"tables.0.writer":        "antipode.yaml:4:5", // a default: the table
+		"needs.data.0.rto":       "antipode.yaml:9:26",
+		"needs.data.0.why.1":     "antipode.yaml:9:41",
+		"needs.data.0.reads.p99": "antipode.yaml:9:7",
+		"needs.company.on_call":  "antipode.yaml:8:3",
+		"nothing.7":              "antipode.yaml:1:1",
+	} {
+		if got := src.Place(path); got != want {
+			t.Errorf("%s is at %s, want %s", path, got, want)
+		}
+	}
+	if got, want := src.Excerpt(6, 13), "    4 |   - name: carts\n    5 |     key: id\n  > 6 |     writes: global\n      |             ^\n    7 | needs:\n"; got != want {
+		t.Errorf("excerpt %q, want %q", got, want)
+	}
+	var none *Source
+	if l, c := none.Position("tables"); l != 0 || c != 0 || none.Excerpt(1, 1) != "" || none.Place("tables") != "tables" {
+		t.Error("no source knows a place")
+	}
 }

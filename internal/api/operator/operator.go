@@ -76,6 +76,7 @@ func (s *Server) routes() {
 		"POST /v1/home/{table}":     s.move,
 		"POST /v1/links/{peer}":     s.link,
 		"POST /v1/clock":            s.skewClock,
+		"GET /v1/probe":             s.probe,
 		"GET /v1/keys":              s.listKeys,
 		"POST /v1/keys":             s.createKey,
 		"POST /v1/keys/{id}/rotate": s.rotateKey,

@@ -102,6 +102,10 @@ func (f *fake) SkewClock(offset time.Duration) error {
 	return nil
 }
 
+func (f *fake) Probe(_ context.Context, samples int) (ProbeStatus, error) {
+	return ProbeStatus{Region: "oregon", Links: []LinkProbe{{To: "mumbai", SamplesMS: make([]float64, samples), Emulated: true, DelayMS: 111}}}, nil
+}
+
 func (f *fake) HealLink(peer antipode.Region) error {
 	return fmt.Errorf("heal %s: links are not emulated: %w", peer, ErrConflict)
 }

@@ -5,6 +5,8 @@ package geo
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -25,6 +27,7 @@ type Place struct {
 	City      string  // where that is, roughly
 	Latitude  float64 // degrees, north is positive
 	Longitude float64 // degrees, east is positive
+	Country   string  // ISO 3166, two letters; empty for a bare point
 }
 
 // Lookup finds a cloud region by its name: one of AWS, Google Cloud or Azure.
@@ -88,3 +91,19 @@ func RTT(a, b Place) time.Duration {
 
 // OneWay returns half of RTT.
 func OneWay(a, b Place) time.Duration { return RTT(a, b) / 2 }
+
+// Countries lists the countries that a place of the table is in, sorted.
+func Countries() []string {
+	var out []string
+	for _, p := range places() {
+		out = append(out, p.Country)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// InEU reports whether a country, two letters, is a member of the European Union
+// (27 of them since February 2020).
+func InEU(country string) bool {
+	return len(country) == 2 && strings.Contains(" AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE ", " "+country+" ")
+}
