@@ -64,9 +64,19 @@ func (c *call) updateTable() error {
 // of DynamoDB's message, each as the message calls it and as it is.
 func changes() [][2]string {
 	return [][2]string{
-		{"ProvisionedThroughput"}, {"BillingMode"}, {"UpdateStreamEnabled", "StreamSpecification"}, {"GlobalSecondaryIndexUpdates"},
-		{"SSESpecification"}, {"ReplicaUpdates"}, {"MultiAccountReplicaReady"}, {"ReplicaTransitRoleArn"}, {"MultiRegionConsistency"},
-		{"DeletionProtectionEnabled"}, {"OnDemandThroughput"}, {"WarmThroughput"}, {"TableClass"},
+		{"ProvisionedThroughput", "ProvisionedThroughput"},
+		{"BillingMode", "BillingMode"},
+		{"UpdateStreamEnabled", "StreamSpecification"},
+		{"GlobalSecondaryIndexUpdates", "GlobalSecondaryIndexUpdates"},
+		{"SSESpecification", "SSESpecification"},
+		{"ReplicaUpdates", "ReplicaUpdates"},
+		{"MultiAccountReplicaReady", "MultiAccountReplicaReady"},
+		{"ReplicaTransitRoleArn", "ReplicaTransitRoleArn"},
+		{"MultiRegionConsistency", "MultiRegionConsistency"},
+		{"DeletionProtectionEnabled", "DeletionProtectionEnabled"},
+		{"OnDemandThroughput", "OnDemandThroughput"},
+		{"WarmThroughput", "WarmThroughput"},
+		{"TableClass", "TableClass"},
 	}
 }
 
@@ -76,9 +86,6 @@ func asked(o *fastjson.Object) (out []string, err error) {
 	var all []string
 	for _, c := range changes() {
 		shown, name := c[0], c[1]
-		if name == "" {
-			name = shown
-		}
 		v := member(o, name)
 		if v == nil || (v.Type() == fastjson.TypeArray && len(v.GetArray()) == 0) {
 			all = append(all, shown)

@@ -44,6 +44,7 @@ type fakeTable struct {
 type object = map[string]json.RawMessage
 
 func newFake(t *testing.T) *fakeTable {
+	t.Helper()
 	f := &fakeTable{items: map[string]string{}}
 	f.Server = httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(f.Close)
@@ -260,10 +261,10 @@ func TestImportOrderAndRetries(t *testing.T) {
 	f := newFake(t)
 	f.leave = 3
 	f.trouble = func(n int, w http.ResponseWriter) bool {
-		switch {
-		case n%7 == 3:
+		switch n % 7 {
+		case 3:
 			refuse(w, 500, "InternalServerError", "try again")
-		case n%7 == 5:
+		case 5:
 			refuse(w, 400, "ThrottlingException", "slower")
 		default:
 			return false

@@ -66,7 +66,7 @@ type exporter struct {
 // table at a time as there are workers.
 func Export(ctx context.Context, cfg ExportConfig) (Result, error) {
 	var err error
-	if cfg.Config, err = cfg.Config.withDefaults(); err != nil {
+	if cfg.Config, err = cfg.withDefaults(); err != nil {
 		return Result{}, err
 	}
 	if cfg.Format == "" {

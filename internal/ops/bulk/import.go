@@ -64,7 +64,7 @@ type job struct {
 // error names file and line where one is to blame.
 func Import(ctx context.Context, cfg ImportConfig) (Result, error) {
 	var err error
-	if cfg.Config, err = cfg.Config.withDefaults(); err != nil {
+	if cfg.Config, err = cfg.withDefaults(); err != nil {
 		return Result{}, err
 	}
 	p := &importer{cfg: cfg, seed: maphash.MakeSeed(), at: importRecord{Table: cfg.Table}}
