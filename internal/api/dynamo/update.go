@@ -120,8 +120,10 @@ func (c *call) readUpdate(v *violations) (u tableUpdate, err error) {
 		return u, err
 	}
 	for _, alone := range [][2]string{
-		{"SSESpecification", "Server-Side Encryption modification"}, {"ReplicaUpdates", "Replica modification"},
-		{"TableClass", "TableClass modification"}, {"DeletionProtectionEnabled", "DeletionProtection modification"},
+		{"SSESpecification", "Server-Side Encryption modification"},
+		{"ReplicaUpdates", "Replica modification"},
+		{"TableClass", "TableClass modification"},
+		{"DeletionProtectionEnabled", "DeletionProtection modification"},
 		{"WarmThroughput", "WarmThroughput"},
 	} {
 		if len(list) > 1 && slices.Contains(list, alone[0]) {
