@@ -130,7 +130,7 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 			var unreachable *link.UnreachableError
 			return errors.Is(err, link.ErrNoHandler) || errors.As(err, &unreachable) && !unreachable.Sent
 		},
-		Compile: dynamo.Compile, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
+		Compile: dynamo.Compile, Size: dynamo.StoredSize, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
 		DegradeAfter: time.Duration(r.cfg.Spec.Lease) + degradeGrace,
 		Lease:        r.leases(), Propose: r.proposeStep, Kick: func() { r.applyWaiting(d) },
 		Reaches: func(name antipode.Region) bool { return slices.Contains(r.mesh.Reaches(), name) },

@@ -310,6 +310,12 @@ class Tables(Case):
 
     def test_what_tools_ask(self):
         c = self.c["oregon"]
+        self.create("measured", region="oregon")
+        self.ready("measured")
+        c.put_item(TableName="measured", Item={"id": s("a"), "blob": {"B": bytes(1000)}, "n": n("1.5"), "t": {"BOOL": True}})
+        d = c.describe_table(TableName="measured")["Table"]
+        self.assertEqual((d["ItemCount"], d["TableSizeBytes"]), (1, 2 + 1 + 4 + 1000 + 1 + 3 + 1 + 1))
+        c.delete_table(TableName="measured")
         self.assertEqual(c.describe_time_to_live(TableName="carts")["TimeToLiveDescription"]["TimeToLiveStatus"], "DISABLED")
         self.assertEqual(c.describe_continuous_backups(TableName="carts")["ContinuousBackupsDescription"]["ContinuousBackupsStatus"], "DISABLED")
         self.assertGreater(c.describe_limits()["TableMaxReadCapacityUnits"], 0)

@@ -16,6 +16,7 @@ type tableUpdate struct {
 	capacity   options // Read and Write
 	throughput bool    // they are given
 	class      string
+	limits     onDemand
 	protect    *bool
 }
 
@@ -130,12 +131,18 @@ func (c *call) readUpdate(v *violations) (u tableUpdate, err error) {
 			return u, errValidation(invalidParameter+"%s must be the only operation in the request", alone[1])
 		}
 	}
+	if slices.Contains(list, "OnDemandThroughput") && slices.ContainsFunc(list, func(n string) bool { return n != "OnDemandThroughput" && n != "BillingMode" }) {
+		return u, errValidation(invalidParameter + "OnDemandThroughput can only be combined with BillingMode in an UpdateTable request")
+	}
+	if u.limits, err = c.readOnDemand(); err != nil {
+		return u, err
+	}
 	if err := c.refuseReplicas(); err != nil {
 		return u, err
 	}
 	for _, name := range []string{
 		"StreamSpecification", "GlobalSecondaryIndexUpdates", "SSESpecification", "ReplicaUpdates", "MultiRegionConsistency", "GlobalTableWitnessUpdates",
-		"MultiAccountReplicaReady", "ReplicaTransitRoleArn", "OnDemandThroughput", "WarmThroughput",
+		"MultiAccountReplicaReady", "ReplicaTransitRoleArn", "WarmThroughput",
 	} {
 		if member(c.root, name) != nil {
 			return u, errValidation(invalidParameter+"%s is not supported by this version of antipode yet; leave it out", name)
@@ -187,11 +194,14 @@ func (u *tableUpdate) apply(was options, now int64) (options, error) {
 	if u.class != "" {
 		out.TableClass, out.Classed = u.class, now
 	}
-	switch {
-	case u.billing == "" && !u.throughput:
-		return out, nil
-	case u.billing != "":
+	if u.billing != "" {
 		out.BillingMode = u.billing
+	}
+	if err := u.limits.apply(&out, -1); err != nil {
+		return out, err
+	}
+	if u.billing == "" && !u.throughput {
+		return out, nil
 	}
 	if out.BillingMode == payPerRequest {
 		if u.throughput {
@@ -206,6 +216,7 @@ func (u *tableUpdate) apply(was options, now int64) (options, error) {
 		return out, errValidation(invalidParameter + "ProvisionedThroughput must be specified when BillingMode is PROVISIONED")
 	}
 	out.Read, out.Write = u.capacity.Read, u.capacity.Write
+	out.MaxRead, out.MaxWrite = 0, 0
 	if err := checkThroughput(&out, true); err != nil {
 		return out, err
 	}
