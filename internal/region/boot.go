@@ -325,6 +325,7 @@ func (r *Region) openDynamo() error {
 	if err != nil {
 		return err
 	}
+	r.wg.Go(func() { server.Expire(r.ctx) })
 	r.serve("DynamoDB API", func() error { return server.Serve(r.ctx, ln) }, server.Shutdown)
 	return nil
 }

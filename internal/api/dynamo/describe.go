@@ -29,6 +29,7 @@ type options struct {
 	TableClass  string `json:"table_class,omitempty"`
 	MaxRead     int64  `json:"max_read,omitempty"` // on demand; 0 is no limit
 	MaxWrite    int64  `json:"max_write,omitempty"`
+	Expires     string `json:"expires,omitempty"` // the attribute that says when; "" is never
 
 	// When these were changed, in milliseconds since the Unix epoch; 0 is never.
 	OnDemand  int64 `json:"on_demand,omitempty"`
@@ -354,7 +355,7 @@ func (c *call) describe(t *control.Table, status string) *description {
 		d.AttributeDefinitions = append(d.AttributeDefinitions, attributeDefinition{t.Sort.Name, t.Sort.Type})
 		d.KeySchema = append(d.KeySchema, keyElement{t.Sort.Name, "RANGE"})
 	}
-	opts := c.optionsOf(t)
+	opts := optionsOf(t)
 	d.ProvisionedThroughput = throughput{
 		ReadCapacityUnits: opts.Read, WriteCapacityUnits: opts.Write, NumberOfDecreasesToday: opts.decreasesOn(c.s.cfg.Now().UnixMilli()),
 		LastIncreaseDateTime: seconds(opts.Increased), LastDecreaseDateTime: seconds(opts.Decreased),
@@ -386,12 +387,12 @@ func (c *call) describe(t *control.Table, status string) *description {
 func seconds(ms int64) float64 { return float64(ms) / 1000 }
 
 // optionsOf reads what this API keeps of a table.
-func (c *call) optionsOf(t *control.Table) options {
+func optionsOf(t *control.Table) options {
 	opts := options{BillingMode: payPerRequest} // of tables that the spec made
 	if len(t.Options) > 0 {
-		opts.BillingMode = "" // which stands for provisioned
-		if err := json.Unmarshal(t.Options, &opts); err != nil {
-			c.s.cfg.Logger.Warn("read table options", "table", t.Name, "error", err)
+		opts.BillingMode = ""                        // which stands for provisioned
+		if json.Unmarshal(t.Options, &opts) != nil { // made by another API
+			return options{BillingMode: payPerRequest}
 		}
 	}
 	if opts.BillingMode == "" {

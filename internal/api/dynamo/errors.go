@@ -196,7 +196,6 @@ func errNotHere(operation string) error {
 		"ExportTableToPointInTime", "GetResourcePolicy", "ImportTable", "ListBackups", "ListContributorInsights", "ListExports", "ListImports",
 		"PutResourcePolicy", "RestoreTableFromBackup", "RestoreTableToPointInTime", "TransactGetItems", "TransactWriteItems",
 		"UpdateContinuousBackups", "UpdateContributorInsights", "UpdateKinesisStreamingDestination", "UpdateTableReplicaAutoScaling",
-		"UpdateTimeToLive",
 	}
 	if !slices.Contains(known, operation) {
 		return errUnknownOperation("")

@@ -34,7 +34,7 @@ func (c *call) updateTable() error {
 	if err != nil {
 		return err
 	}
-	was := c.optionsOf(t)
+	was := optionsOf(t)
 	now, err := u.apply(was, c.s.cfg.Now().UnixMilli())
 	if err != nil {
 		return err

@@ -129,7 +129,7 @@ func TestGlobalTablesOf2017(t *testing.T) {
 		{"DescribeTimeToLive", `{"TableName":"carts"}`, `{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}}`},
 		{"DescribeTimeToLive", `{"TableName":"nothere"}`, "ResourceNotFoundException: Requested resource not found: Table: nothere not found"},
 		{"DescribeContinuousBackups", `{"TableName":"carts"}`, `{"ContinuousBackupsDescription":{"ContinuousBackupsStatus":"DISABLED","PointInTimeRecoveryDescription":{"PointInTimeRecoveryStatus":"DISABLED"}}}`},
-		{"UpdateTimeToLive", `{"TableName":"carts"}`, "UnknownOperationException: UpdateTimeToLive is not supported by this version of antipode"},
+		{"TransactGetItems", `{}`, "UnknownOperationException: TransactGetItems is not supported by this version of antipode"},
 		{"Sing", `{}`, "UnknownOperationException: "},
 	})
 }
