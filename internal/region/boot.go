@@ -130,7 +130,7 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 			var unreachable *link.UnreachableError
 			return errors.Is(err, link.ErrNoHandler) || errors.As(err, &unreachable) && !unreachable.Sent
 		},
-		Compile: dynamo.Compile, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
+		Compile: dynamo.Compile, Size: dynamo.StoredSize, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
 		DegradeAfter: time.Duration(r.cfg.Spec.Lease) + degradeGrace,
 		Lease:        r.leases(), Propose: r.proposeStep, Kick: func() { r.applyWaiting(d) },
 		Reaches: func(name antipode.Region) bool { return slices.Contains(r.mesh.Reaches(), name) },
@@ -330,6 +330,7 @@ func (r *Region) openDynamo() error {
 	if err != nil {
 		return err
 	}
+	r.wg.Go(func() { server.Expire(r.ctx) })
 	r.serve("DynamoDB API", func() error { return server.Serve(r.ctx, ln) }, server.Shutdown)
 	return nil
 }
