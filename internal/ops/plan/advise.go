@@ -181,18 +181,18 @@ func (w *world) place(v *verdict, a *Answer) {
 	if len(o.sites) > 1 && o.strategy == ActiveActive || a.IsTable {
 		a.Writes = o.mode
 	}
-	switch {
-	case a.Writes == antipode.WriteLocal:
+	switch a.Writes {
+	case antipode.WriteLocal:
 		a.Rule = antipode.RuleLastWriter
 		if q.table != nil && q.table.Writes == antipode.WriteLocal {
 			a.Rule = q.table.Rule
 		}
-	case a.Writes == antipode.WritePartitioned:
+	case antipode.WritePartitioned:
 		a.Home = string(antipode.HomeCreator)
 		if q.table != nil && q.table.Home != "" {
 			a.Home = string(q.table.Home)
 		}
-	case a.Writes == antipode.WriteGlobal:
+	case antipode.WriteGlobal:
 		a.Writer = o.sites[0].region()
 	}
 	if len(o.sites) < 2 {
@@ -398,10 +398,10 @@ func (w *world) why(v *verdict, a *Answer) string {
 // modeReason says why it is written in this mode.
 func modeReason(q *wish, o *option) string {
 	row, modes := modesFor(q)
-	switch {
-	case o.mode == modes[0]:
+	switch o.mode {
+	case modes[0]:
 		return row.reason
-	case o.mode == antipode.WriteLocal:
+	case antipode.WriteLocal:
 		return "they keep their meaning in any order, and " + strings.Join(o.passed, "; ")
 	default:
 		return strings.Join(o.passed, "; ")

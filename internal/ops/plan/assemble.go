@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 
@@ -156,9 +155,7 @@ func complete(s *spec.Spec) (*spec.Spec, error) {
 		next.Regions = slices.Clone(s.Regions)
 		for i := range next.Regions {
 			if r := &next.Regions[i]; r.Addresses == (spec.Addresses{}) {
-				at := func(offset int) string {
-					return net.JoinHostPort("127.0.0.1", strconv.Itoa(base+spec.PortStride*i+offset))
-				}
+				at := func(offset int) string { return "127.0.0.1:" + strconv.Itoa(base+spec.PortStride*i+offset) }
 				r.Addresses = spec.Addresses{API: at(spec.OffsetAPI), Operator: at(spec.OffsetOperator), Link: at(spec.OffsetLink)}
 			}
 		}

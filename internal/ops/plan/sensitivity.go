@@ -18,7 +18,7 @@ type change struct {
 }
 
 // wordChange is how far apart two words are, in the measure of the ratios: a factor of ten.
-var wordChange = math.Log(10)
+const wordChange = math.Ln10
 
 // sensitive finds the one or two inputs that the answer hangs on most: it asks
 // again with each input changed, the nearest values first. What was assumed comes
