@@ -138,7 +138,7 @@ func (a *app) root() *cobra.Command {
 	}{
 		{"plan", "Plan:", []*cobra.Command{a.planCommand(), a.probeCommand()}},
 		{"run", "Run regions:", []*cobra.Command{a.upCommand(), a.regionCommand(), a.envCommand()}},
-		{"look", "Look and act:", []*cobra.Command{a.statusCommand(), a.rpoCommand(), a.collisionCommand(), a.homeCommand(), a.linkCommand(), a.keyCommand(), a.benchCommand(), a.drillCommand()}},
+		{"look", "Look and act:", []*cobra.Command{a.statusCommand(), a.rpoCommand(), a.collisionCommand(), a.homeCommand(), a.linkCommand(), a.keyCommand(), a.importCommand(), a.exportCommand(), a.benchCommand(), a.drillCommand()}},
 		{"roles", "Who accepts writes:", []*cobra.Command{a.switchCommand(), a.failoverCommand(), a.strandedCommand()}},
 		{"install", "Install on several machines:", []*cobra.Command{a.caCommand(), a.tokenCommand(), a.joinCommand()}},
 		{"spec", "The spec:", []*cobra.Command{a.specCommand(), a.schemaCommand()}},

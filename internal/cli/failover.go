@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os/user"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -327,6 +329,9 @@ func (a *app) failoverListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if from == "" {
+				in.addForced(cmd.Context(), &out)
+			}
 			if output == "json" {
 				return a.printJSON(out)
 			}
@@ -337,6 +342,32 @@ func (a *app) failoverListCommand() *cobra.Command {
 	outputFlag(c, &output)
 	c.Flags().StringVar(&from, "region", "", "ask this `region` (default: the first that is not cut off)")
 	return c
+}
+
+// addForced adds what a person has forced and the region that was asked has not
+// heard of: each other one that answers knows what was forced there.
+func (in *install) addForced(ctx context.Context, list *operator.FailoverList) {
+	for _, r := range in.local() {
+		if r.Witness {
+			continue
+		}
+		var more operator.FailoverList
+		err := in.askOne(ctx, string(r.Name), healthTimeout, func(ctx context.Context, c *operator.Client) (err error) {
+			more, err = c.Failovers(ctx)
+			return err
+		})
+		if err != nil {
+			continue // it is lost, perhaps: that is what is looked into
+		}
+		for _, f := range slices.Backward(more.Failovers) {
+			known := slices.ContainsFunc(list.Failovers, func(g operator.FailoverStatus) bool {
+				return f.Lost == g.Lost && f.Successor == g.Successor && f.Began == g.Began
+			})
+			if f.Forced && !known {
+				list.Failovers = slices.Insert(list.Failovers, 0, f)
+			}
+		}
+	}
 }
 
 func (a *app) printFailovers(out operator.FailoverList) error {
@@ -357,14 +388,16 @@ func (a *app) printFailovers(out operator.FailoverList) error {
 		if f.By != "" {
 			how = "by " + f.By
 		}
-		state := fmt.Sprintf("open after %v", time.Duration(f.Fixed-f.Began)*time.Millisecond)
+		number, state := strconv.FormatUint(f.ID, 10), fmt.Sprintf("open after %v", time.Duration(f.Fixed-f.Began)*time.Millisecond)
 		switch {
 		case f.Fixed == 0 && f.Waits != "":
 			state = "under way, waits for " + f.Waits
 		case f.Fixed == 0:
 			state = "under way"
+		case f.ID == 0:
+			number, state = "-", fmt.Sprintf("forced, and known to %s alone", f.Successor)
 		}
-		if err := a.print("%d  %s  %s to %s, %s, %s: %s", f.ID, time.UnixMilli(f.Began).UTC().Format(time.RFC3339), f.Lost, f.Successor, how, state, f.Why); err != nil {
+		if err := a.print("%s  %s  %s to %s, %s, %s: %s", number, time.UnixMilli(f.Began).UTC().Format(time.RFC3339), f.Lost, f.Successor, how, state, f.Why); err != nil {
 			return err
 		}
 		for _, r := range f.Roles {

@@ -464,6 +464,7 @@ func (s *State) incarnate(c Incarnate) error {
 		r.Ended = append(slices.Clone(old.Ended), *c.Ending)
 	}
 	s.Regions[c.Region] = &r
+	s.forgot(c.Region)
 	return nil
 }
 

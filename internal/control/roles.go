@@ -419,6 +419,19 @@ func (s *State) unseal(region antipode.Region) {
 	}
 }
 
+// forgot takes back what a region has reported for failovers that are under way: its
+// disk is lost, with its seals and with what it said that it had.
+func (s *State) forgot(region antipode.Region) {
+	for id, old := range s.Failovers {
+		if _, told := old.Sealed[region]; told && old.Cutoff == nil {
+			f := *old
+			f.Sealed = maps.Clone(old.Sealed)
+			delete(f.Sealed, region)
+			s.Failovers[id] = &f
+		}
+	}
+}
+
 // assign makes a failover for each set of replicas and successor. Tables that
 // promise to lose nothing have their own: it may have to wait for regions that
 // the others need not hear.

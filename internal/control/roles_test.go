@@ -278,6 +278,15 @@ func TestLostDuringFailover(t *testing.T) {
 	refused(t, s, fix(1, nil), control.ErrNotEnough, "tokyo")
 	s = must(t, s, fence(s, "tokyo", to("mumbai", users("tokyo"))...))
 	must(t, s, fix(1, nil))
+
+	// One that has sealed loses its disk: it says anew what it has.
+	s = group(t)
+	s = must(t, s, fence(s, "oregon", to("mumbai", catalog)...))
+	s = must(t, s, seal(1, "tokyo", marks(5, "oregon")))
+	s = must(t, s, control.Command{Incarnate: &control.Incarnate{Region: "tokyo", Was: s.Regions["tokyo"].Incarnation}})
+	refused(t, s, fix(1, marks(5, "oregon")), control.ErrNotEnough, "tokyo")
+	s = must(t, s, seal(1, "tokyo", marks(3, "oregon")))
+	must(t, s, fix(1, marks(3, "oregon")))
 }
 
 func TestSwitch(t *testing.T) {

@@ -293,6 +293,16 @@ func (m *Mesh) RTT(peer antipode.Region) time.Duration {
 	return 0
 }
 
+// LeastRTT returns the shortest round trip to a peer on the connection that there
+// is, or was last, or 0 when it is not known. Unlike RTT it says how far away the
+// peer is, however busy both ends are.
+func (m *Mesh) LeastRTT(peer antipode.Region) time.Duration {
+	if p, ok := m.peers[peer]; ok {
+		return p.leastOfConnection()
+	}
+	return 0
+}
+
 // SetTrust replaces the roots that are believed. Connections with peers that are
 // no longer covered are closed before it returns, and refused from then on.
 func (m *Mesh) SetTrust(trust identity.Trust) {

@@ -130,7 +130,7 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 			var unreachable *link.UnreachableError
 			return errors.Is(err, link.ErrNoHandler) || errors.As(err, &unreachable) && !unreachable.Sent
 		},
-		Compile: dynamo.Compile, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
+		Compile: dynamo.Compile, Size: dynamo.StoredSize, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
 		DegradeAfter: time.Duration(r.cfg.Spec.Lease) + degradeGrace,
 		Lease:        r.leases(), Propose: r.proposeStep, Kick: func() { r.applyWaiting(d) },
 		Reaches: func(name antipode.Region) bool { return slices.Contains(r.mesh.Reaches(), name) },
@@ -138,6 +138,7 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 	d.ship = ship.New(ship.Config{
 		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Admit: d.tables.Admit, Copier: d.tables, Filling: d.tables.Filling, Logger: r.log,
 		Prompt:  d.tables.Prompt,
+		RTT:     r.mesh.LeastRTT,
 		Session: func(txn *journal.Txn) ship.Session { return d.tables.Session(txn) },
 		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(r.wall().UnixMilli(), 0) },
 	})
@@ -329,6 +330,7 @@ func (r *Region) openDynamo() error {
 	if err != nil {
 		return err
 	}
+	r.wg.Go(func() { server.Expire(r.ctx) })
 	r.serve("DynamoDB API", func() error { return server.Serve(r.ctx, ln) }, server.Shutdown)
 	return nil
 }

@@ -241,6 +241,8 @@ func (r *Region) checkHeir(v failover.View, s *control.State, c *control.Switch)
 		return fmt.Errorf("%w: %s can't be reached from %s, and could not take over", operator.ErrUnavailable, c.To, r.cfg.Name)
 	case !heir.Serving:
 		return fmt.Errorf("%w: %s is starting, and could not take over yet", operator.ErrUnavailable, c.To)
+	case heir.Refuses != "":
+		return fmt.Errorf("%w: %s accepts no writes: %s", operator.ErrConflict, c.To, heir.Refuses)
 	}
 	for _, id := range c.Roles {
 		t, _ := s.TableByID(id.Table)
@@ -487,6 +489,11 @@ func (r *Region) Failovers(ctx context.Context) (operator.FailoverList, error) {
 		}
 		out.Failovers = append(out.Failovers, st)
 	}
+	forced, err := r.forcedAlone(v.State)
+	if err != nil {
+		return out, told(err)
+	}
+	out.Failovers = append(forced, out.Failovers...)
 	r.watchMu.Lock()
 	defer r.watchMu.Unlock()
 	for _, name := range v.State.Members() {
@@ -495,6 +502,34 @@ func (r *Region) Failovers(ctx context.Context) (operator.FailoverList, error) {
 			Region: name, Condition: string(seen[name].Condition), Why: seen[name].Why, Fenced: l.Fenced, Since: l.Since,
 			AgeMS: r.watch.Age(name).Milliseconds(),
 		})
+	}
+	return out, nil
+}
+
+// forcedAlone lists what a person forced here and the group does not know of yet.
+func (r *Region) forcedAlone(s *control.State) ([]operator.FailoverStatus, error) {
+	d := r.data.Load()
+	if d == nil {
+		return nil, nil
+	}
+	all, err := d.tables.Forced()
+	if err != nil {
+		return nil, err
+	}
+	var out []operator.FailoverStatus
+	for _, f := range all {
+		if slices.ContainsFunc(slices.Collect(maps.Values(s.Failovers)), func(g *control.Failover) bool {
+			return g.Forced && g.Lost == f.Lost && g.Successor == r.cfg.Name && g.Began == f.At
+		}) {
+			continue // it has just been told
+		}
+		st := operator.FailoverStatus{Lost: f.Lost, Successor: r.cfg.Name, Forced: true, By: f.By, Why: f.Why, Began: f.At, Fixed: f.At}
+		for _, id := range f.Roles {
+			role := roleStatus(s, id.RoleID)
+			role.Holder, role.Epoch, role.Next, role.Failover = r.cfg.Name, id.Epoch, "", 0
+			st.Roles = append(st.Roles, role)
+		}
+		out = append(out, st)
 	}
 	return out, nil
 }

@@ -125,6 +125,7 @@ func TestSwitchRefused(t *testing.T) {
 		}{
 			"silent":      {nil, operator.ErrUnavailable, "can't be reached from oregon"},
 			"starting":    {&failover.Report{Reaches: both}, operator.ErrUnavailable, "mumbai is starting"},
+			"clock":       {&failover.Report{Serving: true, Reaches: both, Refuses: "its clock is ahead"}, operator.ErrConflict, "mumbai accepts no writes: its clock is ahead"},
 			"cut off":     {&failover.Report{Serving: true, Reaches: both[:1]}, operator.ErrUnavailable, "can't reach each other"},
 			"not heard":   {&failover.Report{Serving: true, Reaches: both}, operator.ErrUnavailable, "can't tell how far"},
 			"lagging":     {&failover.Report{Serving: true, Reaches: both, Lag: map[antipode.Region]time.Duration{"oregon": 12 * time.Second}}, operator.ErrConflict, "behind oregon by 12s"},

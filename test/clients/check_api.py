@@ -308,8 +308,41 @@ class Tables(Case):
         c.update_table(TableName="changing", DeletionProtectionEnabled=False)
         c.delete_table(TableName="changing")
 
+    def test_time_to_live(self):
+        for name, tags in (("fading", {}), ("fading-local", dict(writes="local", rule="last-writer")), ("fading-parted", dict(writes="partitioned"))):
+            self.create(name, region="oregon", **tags)
+            self.ready(name)
+            got = self.c["mumbai"].update_time_to_live(TableName=name, TimeToLiveSpecification={"AttributeName": "until", "Enabled": True})
+            self.assertEqual(got["TimeToLiveSpecification"], {"AttributeName": "until", "Enabled": True})
+            now = int(time.time())
+            for i in range(20):
+                c = self.c[REGIONS[i % len(REGIONS)]]
+                c.put_item(TableName=name, Item={"id": s(f"past-{i}"), "until": n(now - i)})
+                c.put_item(TableName=name, Item={"id": s(f"kept-{i}"), "until": [n(now + 3600), s(str(now - 5)), n(now - 6 * 365 * 86400), {"L": [n(now)]}][i % 4]})
+        for name in ("fading", "fading-local", "fading-parted"):
+            for r in REGIONS:
+                left = until(lambda: [i for i in [self.c[r].scan(TableName=name)["Items"]] if len(i) <= 20], 60, f"expired items of {name} to vanish from {r}")[0]
+                self.assertEqual({i["id"]["S"] for i in left}, {f"kept-{i}" for i in range(20)})
+        c = self.c["oregon"]
+        until(lambda: c.describe_time_to_live(TableName="fading")["TimeToLiveDescription"] == {"TimeToLiveStatus": "ENABLED", "AttributeName": "until"}, 10)
+        for enabled, attribute, says in ((True, "until", "already enabled"), (True, "other", "different AttributeName"), (False, "other", "different AttributeName")):
+            self.refused("ValidationException", c.update_time_to_live, TableName="fading", says=says,
+                         TimeToLiveSpecification={"AttributeName": attribute, "Enabled": enabled})
+        c.update_time_to_live(TableName="fading", TimeToLiveSpecification={"AttributeName": "until", "Enabled": False})
+        self.refused("ValidationException", c.update_time_to_live, TableName="fading", says="already disabled",
+                     TimeToLiveSpecification={"AttributeName": "until", "Enabled": False})
+        self.assertEqual(run_json("collision", "list", "fading-local")["collisions"], [], "one region deletes an item, not each of them")
+        for name in ("fading", "fading-local", "fading-parted"):
+            c.delete_table(TableName=name)
+
     def test_what_tools_ask(self):
         c = self.c["oregon"]
+        self.create("measured", region="oregon")
+        self.ready("measured")
+        c.put_item(TableName="measured", Item={"id": s("a"), "blob": {"B": bytes(1000)}, "n": n("1.5"), "t": {"BOOL": True}})
+        d = c.describe_table(TableName="measured")["Table"]
+        self.assertEqual((d["ItemCount"], d["TableSizeBytes"]), (1, 2 + 1 + 4 + 1000 + 1 + 3 + 1 + 1))
+        c.delete_table(TableName="measured")
         self.assertEqual(c.describe_time_to_live(TableName="carts")["TimeToLiveDescription"]["TimeToLiveStatus"], "DISABLED")
         self.assertEqual(c.describe_continuous_backups(TableName="carts")["ContinuousBackupsDescription"]["ContinuousBackupsStatus"], "DISABLED")
         self.assertGreater(c.describe_limits()["TableMaxReadCapacityUnits"], 0)

@@ -66,11 +66,7 @@ func errInUse(name string) error {
 }
 
 func (c *call) describeTable() error {
-	name, err := c.readTableName()
-	if err != nil {
-		return err
-	}
-	t, err := c.catalogTable(name)
+	t, err := c.findNamed()
 	if err != nil {
 		return err
 	}

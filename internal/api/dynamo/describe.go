@@ -1,6 +1,7 @@
 package dynamo
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -26,6 +27,9 @@ type options struct {
 	Read        int64  `json:"read,omitempty"`
 	Write       int64  `json:"write,omitempty"`
 	TableClass  string `json:"table_class,omitempty"`
+	MaxRead     int64  `json:"max_read,omitempty"` // on demand; 0 is no limit
+	MaxWrite    int64  `json:"max_write,omitempty"`
+	Expires     string `json:"expires,omitempty"` // the attribute that says when; "" is never
 
 	// When these were changed, in milliseconds since the Unix epoch; 0 is never.
 	OnDemand  int64 `json:"on_demand,omitempty"`
@@ -74,6 +78,13 @@ func (c *call) readTable() (*control.Table, error) {
 	if opts.TableClass, err = c.readTableClass(); err != nil {
 		return nil, err
 	}
+	limits, err := c.readOnDemand()
+	if err != nil {
+		return nil, err
+	}
+	if err := limits.apply(&opts, 1); err != nil {
+		return nil, err
+	}
 	if err := notYet(c.root); err != nil {
 		return nil, err
 	}
@@ -98,6 +109,46 @@ func (c *call) readTableClass() (string, error) {
 		err = errValidation("Invalid table-class parameter provided. Please try again with a valid table-class value: [STANDARD, STANDARD_INFREQUENT_ACCESS].")
 	}
 	return class, err
+}
+
+// onDemand are the limits of a table's capacity on demand, nil where they are not given.
+type onDemand struct{ read, write *int64 }
+
+func (c *call) readOnDemand() (out onDemand, err error) {
+	o, err := readMap(c.root, "OnDemandThroughput")
+	if err != nil || o == nil {
+		return out, err
+	}
+	for name, to := range map[string]**int64{"MaxReadRequestUnits": &out.read, "MaxWriteRequestUnits": &out.write} {
+		n, there, err := readInt(o, name)
+		if err != nil {
+			return out, err
+		}
+		if there {
+			*to = &n
+		}
+	}
+	return out, nil
+}
+
+// apply sets limits, which are at least this; -1 takes one away.
+func (d onDemand) apply(opts *options, least int64) error {
+	for _, l := range []struct {
+		name  string
+		given *int64
+		to    *int64
+	}{{"MaxReadRequestUnits", d.read, &opts.MaxRead}, {"MaxWriteRequestUnits", d.write, &opts.MaxWrite}} {
+		switch {
+		case l.given == nil:
+			continue
+		case opts.BillingMode != payPerRequest:
+			return errValidation(invalidParameter+"%s for OnDemandThroughput cannot be specified when the table BillingMode is PROVISIONED", l.name)
+		case *l.given == 0 || *l.given < least:
+			return errValidation(invalidParameter+"Requested %s for OnDemandThroughput for table is outside of valid range", l.name)
+		}
+		*l.to = max(0, *l.given)
+	}
+	return nil
 }
 
 type definition struct{ name, typ string }
@@ -267,6 +318,7 @@ type (
 		ProvisionedThroughput     throughput
 		BillingModeSummary        *billing    `json:",omitempty"`
 		TableClassSummary         *tableClass `json:",omitempty"`
+		OnDemandThroughput        *limits     `json:",omitempty"`
 		ItemCount                 int64
 		TableSizeBytes            int64
 		DeletionProtectionEnabled bool
@@ -283,6 +335,7 @@ type (
 		BillingMode                       string
 		LastUpdateToPayPerRequestDateTime float64
 	}
+	limits     struct{ MaxReadRequestUnits, MaxWriteRequestUnits int64 } // -1 is none
 	tableClass struct {
 		TableClass         string
 		LastUpdateDateTime float64 `json:",omitempty"`
@@ -302,7 +355,7 @@ func (c *call) describe(t *control.Table, status string) *description {
 		d.AttributeDefinitions = append(d.AttributeDefinitions, attributeDefinition{t.Sort.Name, t.Sort.Type})
 		d.KeySchema = append(d.KeySchema, keyElement{t.Sort.Name, "RANGE"})
 	}
-	opts := c.optionsOf(t)
+	opts := optionsOf(t)
 	d.ProvisionedThroughput = throughput{
 		ReadCapacityUnits: opts.Read, WriteCapacityUnits: opts.Write, NumberOfDecreasesToday: opts.decreasesOn(c.s.cfg.Now().UnixMilli()),
 		LastIncreaseDateTime: seconds(opts.Increased), LastDecreaseDateTime: seconds(opts.Decreased),
@@ -312,6 +365,9 @@ func (c *call) describe(t *control.Table, status string) *description {
 		d.BillingModeSummary = &billing{opts.BillingMode, seconds(opts.OnDemand)}
 	case opts.BillingMode == payPerRequest:
 		d.BillingModeSummary = &billing{payPerRequest, created}
+	}
+	if opts.MaxRead > 0 || opts.MaxWrite > 0 {
+		d.OnDemandThroughput = &limits{cmp.Or(opts.MaxRead, -1), cmp.Or(opts.MaxWrite, -1)}
 	}
 	if opts.TableClass != "" {
 		d.TableClassSummary = &tableClass{opts.TableClass, seconds(opts.Classed)}
@@ -331,12 +387,12 @@ func (c *call) describe(t *control.Table, status string) *description {
 func seconds(ms int64) float64 { return float64(ms) / 1000 }
 
 // optionsOf reads what this API keeps of a table.
-func (c *call) optionsOf(t *control.Table) options {
+func optionsOf(t *control.Table) options {
 	opts := options{BillingMode: payPerRequest} // of tables that the spec made
 	if len(t.Options) > 0 {
-		opts.BillingMode = "" // which stands for provisioned
-		if err := json.Unmarshal(t.Options, &opts); err != nil {
-			c.s.cfg.Logger.Warn("read table options", "table", t.Name, "error", err)
+		opts.BillingMode = ""                        // which stands for provisioned
+		if json.Unmarshal(t.Options, &opts) != nil { // made by another API
+			return options{BillingMode: payPerRequest}
 		}
 	}
 	if opts.BillingMode == "" {

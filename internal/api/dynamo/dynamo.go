@@ -98,6 +98,7 @@ func operations() map[string]*operation {
 		{name: "UntagResource", write: true, handle: (*call).untagResource},
 		{name: "ListTagsOfResource", handle: (*call).listTags},
 		{name: "UpdateTable", write: true, handle: (*call).updateTable},
+		{name: "UpdateTimeToLive", write: true, handle: (*call).updateTimeToLive},
 		{name: "DescribeTimeToLive", handle: (*call).describeTimeToLive},
 		{name: "DescribeContinuousBackups", handle: (*call).describeBackups},
 		{name: "CreateGlobalTable", write: true, handle: (*call).createGlobalTable},

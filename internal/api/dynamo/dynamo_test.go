@@ -397,6 +397,7 @@ func seeds() [][2]string {
 		{"UpdateGlobalTable", `{"GlobalTableName":"fuzz","ReplicaUpdates":[{"Create":{"RegionName":"mumbai"}}]}`},
 		{"CreateGlobalTable", `{"GlobalTableName":"fuzz","ReplicationGroup":[{"RegionName":"mumbai"}]}`},
 		{"DescribeTimeToLive", `{"TableName":"fuzz"}`},
+		{"UpdateTimeToLive", `{"TableName":"fuzz","TimeToLiveSpecification":{"AttributeName":"n","Enabled":true}}`},
 		{"PutItem", `{"TableName":"fuzz","Item":{"id":{"S":"a"}},"Expected":{"n":{"ComparisonOperator":"BETWEEN","AttributeValueList":[{"N":"1"},{"N":"2"}]},"id":{"Exists":true,"Value":{"S":"a"}}},"ConditionalOperator":"OR"}`},
 		{"UpdateItem", `{"TableName":"fuzz","Key":{"id":{"S":"a"}},"AttributeUpdates":{"n":{"Action":"ADD","Value":{"N":"1"}},"s":{"Action":"DELETE","Value":{"SS":["x"]}},"l":{"Action":"ADD","Value":{"L":[{"S":"x"}]}},"p":{"Value":{"M":{}}},"q":{"Action":"DELETE"}},"Expected":{"n":{"ComparisonOperator":"NOT_CONTAINS","Value":{"N":"1"}}},"ReturnValues":"UPDATED_NEW"}`},
 		{"Query", `{"TableName":"fuzz2","KeyConditions":{"id":{"ComparisonOperator":"EQ","AttributeValueList":[{"S":"a"}]},"n":{"ComparisonOperator":"BETWEEN","AttributeValueList":[{"N":"1"},{"N":"2"}]}},"QueryFilter":{"c":{"ComparisonOperator":"IN","AttributeValueList":[{"N":"1"}]}},"AttributesToGet":["c"]}`},

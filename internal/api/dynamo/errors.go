@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/antipode-io/antipode/internal/api/access"
@@ -188,20 +189,18 @@ func errUnknownOperation(message string) error {
 // errNotHere refuses an operation that this version has not. Those of DynamoDB
 // are named; of any other nothing is said, as in DynamoDB.
 func errNotHere(operation string) error {
-	for _, known := range []string{
+	known := []string{
 		"BatchExecuteStatement", "CreateBackup", "DeleteBackup", "DeleteResourcePolicy", "DescribeBackup", "DescribeContributorInsights",
 		"DescribeExport", "DescribeImport", "DescribeKinesisStreamingDestination", "DescribeTableReplicaAutoScaling",
 		"DisableKinesisStreamingDestination", "EnableKinesisStreamingDestination", "ExecuteStatement", "ExecuteTransaction",
 		"ExportTableToPointInTime", "GetResourcePolicy", "ImportTable", "ListBackups", "ListContributorInsights", "ListExports", "ListImports",
 		"PutResourcePolicy", "RestoreTableFromBackup", "RestoreTableToPointInTime", "TransactGetItems", "TransactWriteItems",
 		"UpdateContinuousBackups", "UpdateContributorInsights", "UpdateKinesisStreamingDestination", "UpdateTableReplicaAutoScaling",
-		"UpdateTimeToLive",
-	} {
-		if operation == known {
-			return errUnknownOperation(operation + " is not supported by this version of antipode")
-		}
 	}
-	return errUnknownOperation("")
+	if !slices.Contains(known, operation) {
+		return errUnknownOperation("")
+	}
+	return errUnknownOperation(operation + " is not supported by this version of antipode")
 }
 
 func errNotFound(format string, args ...any) error {

@@ -3,6 +3,7 @@ package dynamo
 import (
 	"fmt"
 
+	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/data/table"
 )
 
@@ -99,18 +100,10 @@ func (v *violations) name(s string, there bool, at string) {
 	}
 }
 
-// describeTimeToLive and describeBackups say that there is no such thing here,
-// which is what tools that manage tables ask first.
-
-func (c *call) describeTimeToLive() error {
-	if err := c.findNamed(); err != nil {
-		return err
-	}
-	return c.answer(map[string]any{"TimeToLiveDescription": map[string]string{"TimeToLiveStatus": "DISABLED"}})
-}
-
+// describeBackups says that there are none, which is what tools that manage tables
+// ask first.
 func (c *call) describeBackups() error {
-	if err := c.findNamed(); err != nil {
+	if _, err := c.findNamed(); err != nil {
 		return err
 	}
 	return c.answer(map[string]any{"ContinuousBackupsDescription": map[string]any{
@@ -119,10 +112,11 @@ func (c *call) describeBackups() error {
 	}})
 }
 
-func (c *call) findNamed() error {
+// findNamed finds the table that TableName names.
+func (c *call) findNamed() (*control.Table, error) {
 	name, err := c.readTableName()
-	if err == nil {
-		_, err = c.catalogTable(name)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	return c.catalogTable(name)
 }

@@ -161,6 +161,16 @@ func (c *call) appendGot(t *table.TableRef, key table.Key, consistent bool, pr *
 	return attr.ItemSize(full), nil
 }
 
+// StoredSize measures a stored item by DynamoDB's rules, as TableSizeBytes counts
+// it. What can't be measured counts with its bytes.
+func StoredSize(stored []byte) int {
+	n, err := sizeOf(stored)
+	if err != nil {
+		return len(stored)
+	}
+	return n
+}
+
 // sizeOf measures a stored item by DynamoDB's rules; 0 where there is none.
 func sizeOf(stored []byte) (int, error) {
 	if stored == nil {

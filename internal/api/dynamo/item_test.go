@@ -62,6 +62,9 @@ func TestItems(t *testing.T) {
 				{"UpdateItem", `{` + key + `,"ReturnValues":"ALL_NEW"}`, `{"Attributes":{"id":{"S":"a"}}}`},
 				{"UpdateItem", `{` + key + `,"UpdateExpression":"SET id = :n","ExpressionAttributeValues":{":n":{"S":"5"}}}`, `ValidationException: One or more parameter values were invalid: Cannot update attribute id. This attribute is part of the key`},
 				{"UpdateItem", `{` + key + `,"UpdateExpression":"SET big = :n","ExpressionAttributeValues":{":n":{"S":"` + strings.Repeat("x", 400<<10) + `"}}}`, `ValidationException: Item size to update has exceeded the maximum allowed size`},
+				// An update is charged for its actions, but not for the key.
+				{"UpdateItem", `{` + key + `,"UpdateExpression":"SET b = :n","ExpressionAttributeValues":{":n":{"S":"` + strings.Repeat("x", 400<<10-22) + `"}}}`, `ValidationException: Item size to update has exceeded the maximum allowed size`},
+				{"UpdateItem", `{` + key + `,"UpdateExpression":"SET b = :n","ExpressionAttributeValues":{":n":{"S":"` + strings.Repeat("x", 400<<10-23) + `"}}}`, `{}`},
 				{"PutItem", `{"TableName":"carts","Item":{"id":{"S":"a"},"n":{"S":"` + strings.Repeat("x", 400<<10) + `"}}}`, `ValidationException: Item size has exceeded the maximum allowed size`},
 			})
 		})

@@ -280,7 +280,7 @@ func (o *updateOp) Decide(old []byte) (table.Decision, error) {
 			return table.Decision{Keep: true}, nil
 		}
 	}
-	if attr.ItemSize(it) > attr.MaxItemSize {
+	if attr.ItemSize(it) > attr.MaxItemSize || (o.update != nil && o.update.Charge(it) > attr.MaxItemSize) {
 		return table.Decision{}, errValidation("Item size to update has exceeded the maximum allowed size")
 	}
 	return table.Decision{Body: attr.AppendItem(make([]byte, 0, len(old)+64), it)}, nil

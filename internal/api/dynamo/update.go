@@ -16,6 +16,7 @@ type tableUpdate struct {
 	capacity   options // Read and Write
 	throughput bool    // they are given
 	class      string
+	limits     onDemand
 	protect    *bool
 }
 
@@ -33,7 +34,7 @@ func (c *call) updateTable() error {
 	if err != nil {
 		return err
 	}
-	was := c.optionsOf(t)
+	was := optionsOf(t)
 	now, err := u.apply(was, c.s.cfg.Now().UnixMilli())
 	if err != nil {
 		return err
@@ -64,9 +65,19 @@ func (c *call) updateTable() error {
 // of DynamoDB's message, each as the message calls it and as it is.
 func changes() [][2]string {
 	return [][2]string{
-		{"ProvisionedThroughput"}, {"BillingMode"}, {"UpdateStreamEnabled", "StreamSpecification"}, {"GlobalSecondaryIndexUpdates"},
-		{"SSESpecification"}, {"ReplicaUpdates"}, {"MultiAccountReplicaReady"}, {"ReplicaTransitRoleArn"}, {"MultiRegionConsistency"},
-		{"DeletionProtectionEnabled"}, {"OnDemandThroughput"}, {"WarmThroughput"}, {"TableClass"},
+		{"ProvisionedThroughput", "ProvisionedThroughput"},
+		{"BillingMode", "BillingMode"},
+		{"UpdateStreamEnabled", "StreamSpecification"},
+		{"GlobalSecondaryIndexUpdates", "GlobalSecondaryIndexUpdates"},
+		{"SSESpecification", "SSESpecification"},
+		{"ReplicaUpdates", "ReplicaUpdates"},
+		{"MultiAccountReplicaReady", "MultiAccountReplicaReady"},
+		{"ReplicaTransitRoleArn", "ReplicaTransitRoleArn"},
+		{"MultiRegionConsistency", "MultiRegionConsistency"},
+		{"DeletionProtectionEnabled", "DeletionProtectionEnabled"},
+		{"OnDemandThroughput", "OnDemandThroughput"},
+		{"WarmThroughput", "WarmThroughput"},
+		{"TableClass", "TableClass"},
 	}
 }
 
@@ -76,9 +87,6 @@ func asked(o *fastjson.Object) (out []string, err error) {
 	var all []string
 	for _, c := range changes() {
 		shown, name := c[0], c[1]
-		if name == "" {
-			name = shown
-		}
 		v := member(o, name)
 		if v == nil || (v.Type() == fastjson.TypeArray && len(v.GetArray()) == 0) {
 			all = append(all, shown)
@@ -113,20 +121,28 @@ func (c *call) readUpdate(v *violations) (u tableUpdate, err error) {
 		return u, err
 	}
 	for _, alone := range [][2]string{
-		{"SSESpecification", "Server-Side Encryption modification"}, {"ReplicaUpdates", "Replica modification"},
-		{"TableClass", "TableClass modification"}, {"DeletionProtectionEnabled", "DeletionProtection modification"},
+		{"SSESpecification", "Server-Side Encryption modification"},
+		{"ReplicaUpdates", "Replica modification"},
+		{"TableClass", "TableClass modification"},
+		{"DeletionProtectionEnabled", "DeletionProtection modification"},
 		{"WarmThroughput", "WarmThroughput"},
 	} {
 		if len(list) > 1 && slices.Contains(list, alone[0]) {
 			return u, errValidation(invalidParameter+"%s must be the only operation in the request", alone[1])
 		}
 	}
+	if slices.Contains(list, "OnDemandThroughput") && slices.ContainsFunc(list, func(n string) bool { return n != "OnDemandThroughput" && n != "BillingMode" }) {
+		return u, errValidation(invalidParameter + "OnDemandThroughput can only be combined with BillingMode in an UpdateTable request")
+	}
+	if u.limits, err = c.readOnDemand(); err != nil {
+		return u, err
+	}
 	if err := c.refuseReplicas(); err != nil {
 		return u, err
 	}
 	for _, name := range []string{
 		"StreamSpecification", "GlobalSecondaryIndexUpdates", "SSESpecification", "ReplicaUpdates", "MultiRegionConsistency", "GlobalTableWitnessUpdates",
-		"MultiAccountReplicaReady", "ReplicaTransitRoleArn", "OnDemandThroughput", "WarmThroughput",
+		"MultiAccountReplicaReady", "ReplicaTransitRoleArn", "WarmThroughput",
 	} {
 		if member(c.root, name) != nil {
 			return u, errValidation(invalidParameter+"%s is not supported by this version of antipode yet; leave it out", name)
@@ -178,11 +194,14 @@ func (u *tableUpdate) apply(was options, now int64) (options, error) {
 	if u.class != "" {
 		out.TableClass, out.Classed = u.class, now
 	}
-	switch {
-	case u.billing == "" && !u.throughput:
-		return out, nil
-	case u.billing != "":
+	if u.billing != "" {
 		out.BillingMode = u.billing
+	}
+	if err := u.limits.apply(&out, -1); err != nil {
+		return out, err
+	}
+	if u.billing == "" && !u.throughput {
+		return out, nil
 	}
 	if out.BillingMode == payPerRequest {
 		if u.throughput {
@@ -197,6 +216,7 @@ func (u *tableUpdate) apply(was options, now int64) (options, error) {
 		return out, errValidation(invalidParameter + "ProvisionedThroughput must be specified when BillingMode is PROVISIONED")
 	}
 	out.Read, out.Write = u.capacity.Read, u.capacity.Write
+	out.MaxRead, out.MaxWrite = 0, 0
 	if err := checkThroughput(&out, true); err != nil {
 		return out, err
 	}

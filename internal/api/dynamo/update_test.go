@@ -58,6 +58,15 @@ func TestUpdateTable(t *testing.T) {
 		t.Errorf("class: %+v", d.TableClassSummary)
 	}
 
+	update(`"OnDemandThroughput":{"MaxReadRequestUnits":20,"MaxWriteRequestUnits":15}`)
+	if d := look(); d.OnDemandThroughput == nil || *d.OnDemandThroughput != (limits{20, 15}) {
+		t.Errorf("limits: %+v", d.OnDemandThroughput)
+	}
+	update(`"OnDemandThroughput":{"MaxReadRequestUnits":-1}`)
+	if d := look(); d.OnDemandThroughput == nil || *d.OnDemandThroughput != (limits{-1, 15}) {
+		t.Errorf("limits: %+v", d.OnDemandThroughput)
+	}
+
 	const invalid = "ValidationException: One or more parameter values were invalid: "
 	table := func(rest string) string { return `{"TableName":"carts",` + rest + `}` }
 	f.run([]step{
@@ -72,11 +81,18 @@ func TestUpdateTable(t *testing.T) {
 		{"UpdateTable", table(`"TableClass":"STANDARD","BillingMode":"PAY_PER_REQUEST"`), invalid + "TableClass modification must be the only operation in the request"},
 		{"UpdateTable", table(`"DeletionProtectionEnabled":true,"BillingMode":"PAY_PER_REQUEST"`), invalid + "DeletionProtection modification must be the only operation in the request"},
 		{"UpdateTable", table(`"ReplicaUpdates":[{"Create":{"RegionName":"us-west-2"}}]`), "ValidationException: Cannot add or delete the local region through ReplicaUpdates. Use CreateTable, DeleteTable, or UpdateTable as required."},
+		{"UpdateTable", table(`"OnDemandThroughput":{"MaxWriteRequestUnits":0}`), invalid + "Requested MaxWriteRequestUnits for OnDemandThroughput for table is outside of valid range"},
+		{"UpdateTable", table(`"OnDemandThroughput":{"MaxWriteRequestUnits":9},"TableClass":"STANDARD"`), invalid + "TableClass modification must be the only operation in the request"},
+		{"UpdateTable", table(`"OnDemandThroughput":{"MaxWriteRequestUnits":9},` + capacity("1", "1")), invalid + "OnDemandThroughput can only be combined with BillingMode in an UpdateTable request"},
+		{"UpdateTable", table(`"BillingMode":"PROVISIONED","OnDemandThroughput":{"MaxWriteRequestUnits":9}`), invalid + "MaxWriteRequestUnits for OnDemandThroughput cannot be specified when the table BillingMode is PROVISIONED"},
 		{"UpdateTable", table(`"ReplicaUpdates":[{}]`), "ValidationException: There are no actions specified in the Replica Update Action of the request."},
 		{"UpdateTable", table(`"ReplicaUpdates":[{"Create":{"RegionName":"mumbai"}}]`), invalid + "ReplicaUpdates is not supported by this version of antipode yet; leave it out"},
 		{"UpdateTable", table(`"StreamSpecification":{"StreamEnabled":true,"StreamViewType":"KEYS_ONLY"}`), invalid + "StreamSpecification is not supported by this version of antipode yet; leave it out"},
 	})
 	update(`"BillingMode":"PROVISIONED",` + capacity("3", "3"))
+	if d := look(); d.OnDemandThroughput != nil {
+		t.Errorf("limits of what is provisioned: %+v", d.OnDemandThroughput)
+	}
 	f.run([]step{{"UpdateTable", table(capacity("3", "3")), "ValidationException: The provisioned throughput for the table will not change. The requested value equals the current value. Current ReadCapacityUnits provisioned for the table: 3. Requested ReadCapacityUnits: 3. Current WriteCapacityUnits provisioned for the table: 3. Requested WriteCapacityUnits: 3. Refer to the Amazon DynamoDB Developer Guide for current limits and how to request higher limits."}})
 }
 
@@ -113,7 +129,7 @@ func TestGlobalTablesOf2017(t *testing.T) {
 		{"DescribeTimeToLive", `{"TableName":"carts"}`, `{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}}`},
 		{"DescribeTimeToLive", `{"TableName":"nothere"}`, "ResourceNotFoundException: Requested resource not found: Table: nothere not found"},
 		{"DescribeContinuousBackups", `{"TableName":"carts"}`, `{"ContinuousBackupsDescription":{"ContinuousBackupsStatus":"DISABLED","PointInTimeRecoveryDescription":{"PointInTimeRecoveryStatus":"DISABLED"}}}`},
-		{"UpdateTimeToLive", `{"TableName":"carts"}`, "UnknownOperationException: UpdateTimeToLive is not supported by this version of antipode"},
+		{"TransactGetItems", `{}`, "UnknownOperationException: TransactGetItems is not supported by this version of antipode"},
 		{"Sing", `{}`, "UnknownOperationException: "},
 	})
 }

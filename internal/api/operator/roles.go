@@ -85,7 +85,7 @@ type FailoverList struct {
 
 // FailoverStatus is one failover, under way or ended.
 type FailoverStatus struct {
-	ID        uint64          `json:"id"`
+	ID        uint64          `json:"id"` // 0 for one that a person forced, and only its successor knows of yet
 	Lost      antipode.Region `json:"lost"`
 	Successor antipode.Region `json:"successor"`
 	Roles     []RoleStatus    `json:"roles"` // with the epochs that it began

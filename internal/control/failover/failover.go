@@ -22,6 +22,8 @@ type Report struct {
 	// Serving says that it stores data and serves clients: it is not starting, and
 	// not being given what it lost.
 	Serving bool `json:"serving"`
+	// Refuses says why it accepts no writes, whatever roles it has: its clock is wrong.
+	Refuses string `json:"refuses,omitempty"`
 	// Lag is, per region, how old the oldest write of it may be that is missing here.
 	Lag map[antipode.Region]time.Duration `json:"lag,omitempty"`
 }
@@ -161,7 +163,7 @@ func (v View) judge(name antipode.Region) Seen {
 // able reports whether a region can take roles over now.
 func (v View) able(name antipode.Region, seen map[antipode.Region]Seen) bool {
 	r, answers := v.Reports[name]
-	return answers && r.Serving && seen[name].Condition == Live
+	return answers && r.Serving && r.Refuses == "" && seen[name].Condition == Live
 }
 
 // healthy reports whether a region is fit to get roles back.

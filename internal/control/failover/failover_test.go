@@ -40,6 +40,7 @@ type play struct {
 	lag     map[[2]antipode.Region]time.Duration // of, behind
 	lazy    map[antipode.Region]bool             // seals and fixes nothing
 	filling map[antipode.Region]bool
+	skewed  map[antipode.Region]bool // refuses writes
 	seen    map[antipode.Region]failover.Seen
 	out     strings.Builder
 }
@@ -95,9 +96,11 @@ func (p *play) do(d *datadriven.TestData) {
 		p.table(d)
 	case "leader":
 		p.lead(args[0])
-	case "kill", "start", "lazy", "busy", "fill", "filled":
+	case "kill", "start", "lazy", "busy", "fill", "filled", "skew", "right":
 		for _, r := range args {
 			switch d.Cmd {
+			case "skew", "right":
+				p.skewed[r] = d.Cmd == "skew"
 			case "kill", "start":
 				p.down[r] = d.Cmd == "kill"
 			case "lazy", "busy":
@@ -155,6 +158,7 @@ func (p *play) found(d *datadriven.TestData) {
 	}
 	p.down, p.cut = map[antipode.Region]bool{}, map[[2]antipode.Region]bool{}
 	p.lag, p.lazy, p.filling = map[[2]antipode.Region]time.Duration{}, map[antipode.Region]bool{}, map[antipode.Region]bool{}
+	p.skewed = map[antipode.Region]bool{}
 	for _, r := range p.voters {
 		p.apply("", control.Command{PutRegion: &control.Region{Name: r, Witness: slices.Contains(list(d, "witness"), r)}})
 	}
@@ -241,6 +245,9 @@ func (p *play) step() {
 
 func (p *play) report(r antipode.Region) failover.Report {
 	out := failover.Report{Serving: p.state.Regions[r] != nil && !p.state.Regions[r].Witness && !p.filling[r], Lag: map[antipode.Region]time.Duration{}}
+	if p.skewed[r] {
+		out.Refuses = "its clock is ahead"
+	}
 	for _, other := range p.voters {
 		if p.reaches(r, other) {
 			out.Reaches = append(out.Reaches, other)

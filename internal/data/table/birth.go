@@ -53,7 +53,7 @@ func (ts *Tables) arbiter(t *TableRef, p place, home antipode.Region) (control.T
 		if f.Set != t.Shards() {
 			continue
 		}
-		if f.Cutoff == nil || !ts.cfg.Journal.Shard(p.shard).Applied().Covers(f.Cutoff[p.shard]) {
+		if f.Cutoff == nil || !ts.cfg.Journal.Shard(p.shard).Applied().Covers(ts.reachable(p.shard, f.Cutoff[p.shard])) {
 			return under, errNotOpen
 		}
 	}

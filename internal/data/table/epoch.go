@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/antipode-io/antipode"
@@ -19,7 +20,7 @@ import (
 type opening struct {
 	id     control.RoleID
 	row    tenure
-	cutoff bool // the row's is the group's; else it is all that is applied here
+	cutoff bool // the row's is the group's; else it is all that is applied here then
 }
 
 // openFailovers appends this region's first entries under the roles that it has
@@ -76,13 +77,17 @@ func (w *work) open(ctx context.Context, shard antipode.Shard, roles []opening) 
 		return nil
 	}
 	k, err := ts.inShard(shard, func(c *change) (some bool, err error) { // not durable yet; see synced
+		here := c.txn.Applied().Clone()
 		for _, o := range roles {
 			if !mine(o) {
 				continue
 			}
-			if o.cutoff && !c.txn.Applied().Covers(o.row.Cutoff) {
+			if o.cutoff && !c.txn.Applied().Covers(ts.reachable(shard, o.row.Cutoff)) {
 				w.later = true // it lost its disk since, and waits for what it had
 				continue
+			}
+			if !o.cutoff {
+				o.row.Cutoff, o.row.Bound = here, true // one for all of them
 			}
 			if err := ts.openOne(c, o, !some); err != nil { // the first of them carries what all need
 				return false, err
@@ -146,9 +151,6 @@ func (ts *Tables) openOne(c *change, o opening, others bool) error {
 		return nil
 	}
 	row := o.row
-	if !o.cutoff {
-		row.Cutoff, row.Bound = c.txn.Applied().Clone(), true
-	}
 	n := &note{Failover: row.Failover, Forced: row.Forced, Cutoff: row.Cutoff.Marks()}
 	k := c.known(o.id)
 	if others {
@@ -170,9 +172,12 @@ func (ts *Tables) openOne(c *change, o opening, others bool) error {
 }
 
 func (ts *Tables) roleEntry(kind journal.Kind, id control.RoleID, epoch uint64, n *note) (*journal.Entry, error) {
-	stamp, err := ts.cfg.Clock.Now()
-	if err != nil {
-		return nil, fmt.Errorf("append %s: %w", kind, err)
+	stamp := ts.cfg.Clock.Last()
+	if ts.cfg.Clock.Check() == nil { // else its time must not get into the others' clocks: no version is compared by this one
+		var err error
+		if stamp, err = ts.cfg.Clock.Now(); err != nil {
+			return nil, fmt.Errorf("append %s: %w", kind, err)
+		}
 	}
 	body, err := json.Marshal(n)
 	if err != nil {
@@ -337,6 +342,24 @@ type forced struct {
 	At    int64               `json:"at"`
 }
 
+// Forced is a failover that a person forced at this region, and that the group does
+// not know of yet.
+type Forced struct {
+	Lost    antipode.Region
+	Roles   []control.RoleEpoch // that this region took, and under what epochs
+	By, Why string
+	At      int64 // milliseconds since the Unix epoch
+}
+
+// Forced lists them, from this region's own record.
+func (ts *Tables) Forced() (out []Forced, err error) {
+	all, err := ts.forcedHere()
+	for _, f := range all {
+		out = append(out, Forced{f.Lost, f.Roles, f.By, f.Why, f.At})
+	}
+	return out, err
+}
+
 func forcedKey(set antipode.Shard, lost antipode.Region) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{prefixForced}, uint64(set)), lost...)
 }
@@ -357,8 +380,8 @@ func (ts *Tables) Force(ctx context.Context, lost antipode.Region, by, why strin
 	}
 	bySet := ts.rolesToForce(w.state, lost)
 	var all []control.RoleEpoch
-	for set, roles := range bySet {
-		f := &forced{Set: set, Lost: lost, Roles: roles, By: by, Why: why, At: ts.cfg.Clock.Wall().UnixMilli()}
+	for _, set := range slices.Sorted(maps.Keys(bySet)) {
+		f := &forced{Set: set, Lost: lost, Roles: bySet[set], By: by, Why: why, At: ts.cfg.Clock.Wall().UnixMilli()}
 		if err := ts.storeForced(f); err != nil {
 			return nil, fmt.Errorf("force a failover of %s: %w", lost, err)
 		}
@@ -414,8 +437,20 @@ func (ts *Tables) rolesToForce(state *control.State, lost antipode.Region) map[a
 }
 
 // storeForced records durably what is about to be taken, so that a crash leaves
-// nothing half done.
+// nothing half done, along with what was taken before and the group does not know.
 func (ts *Tables) storeForced(f *forced) error {
+	all, err := ts.forcedHere()
+	if err != nil {
+		return err
+	}
+	for _, was := range all {
+		for _, r := range was.Roles {
+			again := slices.ContainsFunc(f.Roles, func(o control.RoleEpoch) bool { return o.RoleID == r.RoleID })
+			if was.Set == f.Set && was.Lost == f.Lost && !again {
+				f.Roles = append(f.Roles, r)
+			}
+		}
+	}
 	text, err := json.Marshal(f)
 	if err != nil {
 		return err
@@ -462,21 +497,12 @@ func (w *work) adopt(ctx context.Context) error {
 		if err := w.openForced(ctx, f); err != nil {
 			return err
 		}
-		cutoff := make(control.Frontiers)
-		for _, shard := range shardsOf(f.Set) {
-			for _, r := range f.Roles {
-				row := ts.known(shard, r.RoleID).of(control.Tenure{Epoch: r.Epoch, Holder: ts.cfg.Self})
-				if row.Bound && len(row.Cutoff) > 0 {
-					cutoff[shard] = row.Cutoff.Clone().Join(cutoff[shard])
-				}
-			}
-		}
 		w.later = true
-		err := w.propose(ctx, control.Command{Adopt: &control.Adopt{
-			Region: ts.cfg.Self, Set: f.Set, Lost: f.Lost, Roles: f.Roles, Cutoff: cutoff, By: f.By, Why: f.Why, At: f.At,
-		}})
-		if err != nil && !errors.Is(err, control.ErrStale) && !errors.Is(err, control.ErrInvalid) && !errors.Is(err, control.ErrNoTable) {
-			return fmt.Errorf("tell the group of the forced failover of %s: %w", f.Lost, err)
+		for _, a := range ts.adoptions(f) {
+			err := w.propose(ctx, control.Command{Adopt: a})
+			if err != nil && !errors.Is(err, control.ErrStale) && !errors.Is(err, control.ErrInvalid) && !errors.Is(err, control.ErrNoTable) {
+				return fmt.Errorf("tell the group of the forced failover of %s: %w", f.Lost, err)
+			}
 		}
 		b := ts.cfg.Store.NewBatch() // adopted, or overtaken
 		b.Delete(forcedKey(f.Set, f.Lost))
@@ -485,4 +511,25 @@ func (w *work) adopt(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// adoptions are what the group has to know of a forced failover: the roles that
+// were taken at once, and so have the same cutoffs, go together.
+func (ts *Tables) adoptions(f *forced) (out []*control.Adopt) {
+	for _, r := range f.Roles {
+		cutoff := make(control.Frontiers)
+		for _, shard := range shardsOf(f.Set) {
+			row := ts.known(shard, r.RoleID).of(control.Tenure{Epoch: r.Epoch, Holder: ts.cfg.Self})
+			if row.Bound && len(row.Cutoff) > 0 {
+				cutoff[shard] = row.Cutoff
+			}
+		}
+		i := slices.IndexFunc(out, func(a *control.Adopt) bool { return a.Cutoff.Covers(cutoff) && cutoff.Covers(a.Cutoff) })
+		if i < 0 {
+			i = len(out)
+			out = append(out, &control.Adopt{Region: ts.cfg.Self, Set: f.Set, Lost: f.Lost, Cutoff: cutoff, By: f.By, Why: f.Why, At: f.At})
+		}
+		out[i].Roles = append(out[i].Roles, r)
+	}
+	return out
 }

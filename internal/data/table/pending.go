@@ -350,7 +350,7 @@ func (ts *Tables) versions(t *TableRef, shard antipode.Shard, home antipode.Regi
 	if asked.Epoch > 0 && !k.of(asked).Bound {
 		return fmt.Errorf("%w: %s does not know yet what a failover has ended in %s", ErrUnavailable, ts.cfg.Self, t.Name)
 	}
-	if !ts.cfg.Journal.Shard(shard).Applied().Covers(k.of(asked).Cutoff) {
+	if !ts.cfg.Journal.Shard(shard).Applied().Covers(ts.reachable(shard, k.of(asked).Cutoff)) {
 		return fmt.Errorf("%w: %s has not got yet all that counts in %s", ErrUnavailable, ts.cfg.Self, t.Name)
 	}
 	return journal.EachRow(keys, func(key, _ []byte) error {

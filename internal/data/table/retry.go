@@ -156,7 +156,7 @@ func (ts *Tables) findOut(ctx context.Context, w *WriteRequest, r *request, unkn
 		changed := ts.rolesChanged()
 		cutoff, ended := ts.known(r.shard, r.role).bound(r.to)
 		if ended {
-			if ts.cfg.Journal.WaitCovers(ctx, r.shard, cutoff) != nil {
+			if ts.cfg.Journal.WaitCovers(ctx, r.shard, ts.reachable(r.shard, cutoff)) != nil {
 				return WriteResult{}, unknown
 			}
 			sh.Lock() // once it can be had, what is applied has been looked at for requests

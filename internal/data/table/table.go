@@ -40,6 +40,8 @@ type Config struct {
 	NotSent func(error) bool
 	// Compile makes the Op of a forwarded request again.
 	Compile func(verb string, payload []byte, t *TableRef) (Op, Key, error)
+	// Size measures an item, for Count, as the API in front does. Nil: its bytes.
+	Size func(item []byte) int
 	// Timeout bounds a request that needs another region. Default 5 s, less a
 	// margin so that the client hears of it within 5 s.
 	Timeout time.Duration
@@ -81,6 +83,7 @@ type Tables struct {
 
 	counts countCache
 	gc     sweeper
+	index  historyIndex
 	fill   filling
 	tn     tenures
 	pend   pendingKeys
@@ -100,6 +103,9 @@ var _ Service = (*Tables)(nil)
 func New(cfg Config) *Tables {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 4500 * time.Millisecond
+	}
+	if cfg.Size == nil {
+		cfg.Size = func(item []byte) int { return len(item) }
 	}
 	if cfg.Retention == 0 {
 		cfg.Retention = 24 * time.Hour
@@ -360,9 +366,6 @@ func (ts *Tables) append(sh *journal.Shard, p place, t *TableRef, e *journal.Ent
 	txn.Append(e)
 	v := versionOf(e)
 	txn.Batch().Set(p.item, collision.AppendItem(nil, []collision.Version{v}))
-	if t.Writes == antipode.WriteLocal {
-		txn.Batch().Set(historyKey(t.ID, p.key, e.Dot), nil)
-	}
 	if t.Writes == antipode.WritePartitioned && !v.Delete && ts.arbitrates(t, p.key) {
 		txn.Batch().Delete(keyed(prefixGrant, t.ID, p.key))
 	}

@@ -334,6 +334,7 @@ func (ts *Tables) waitOpen(ctx context.Context, changed <-chan struct{}, t *Tabl
 		ts.cfg.Journal.Resume(ctx)
 		return nil
 	case <-ctx.Done():
+		ts.cfg.Journal.Resume(ctx)
 		return fmt.Errorf("%w: %s takes over table %s, and has not finished in time; nothing was written; try again", ErrUnavailable, ts.cfg.Self, t.Name)
 	}
 }
@@ -455,12 +456,40 @@ func (ts *Tables) loadTenures(only *antipode.Shard) error {
 	)
 }
 
-// sealedShard reports whether anything of a shard is sealed.
+// reachable is a cutoff without what went with the disk of its author, which nobody
+// else had, and which will never come: since it has been filled, its author has all
+// that was left of it, and says so.
+func (ts *Tables) reachable(id antipode.Shard, cutoff antipode.Frontier) antipode.Frontier {
+	sh, state := ts.cfg.Journal.Shard(id), ts.cfg.Catalog()
+	out := cutoff
+	for _, m := range cutoff {
+		var left antipode.Frontier
+		if m.Origin.Region == ts.cfg.Self {
+			if m.Origin == ts.origin || ts.fill.on.Load() {
+				continue
+			}
+			left = sh.Applied()
+		} else {
+			r := state.Regions[m.Origin.Region]
+			left = sh.Held(m.Origin.Region)
+			if r == nil || m.Origin.Incarnation >= r.Incarnation || len(left) == 0 {
+				continue
+			}
+		}
+		if n := left.Seq(m.Origin); n < m.Seq {
+			out = slices.DeleteFunc(slices.Clone(out), func(o antipode.Mark) bool { return o.Origin == m.Origin }).With(m.Origin, n)
+		}
+	}
+	return out
+}
+
+// sealedShard reports whether anything of a shard is sealed for another region, or,
+// unless this one is being filled, for itself.
 func (ts *Tables) sealedShard(shard antipode.Shard) bool {
 	ts.tn.mu.RLock()
 	defer ts.tn.mu.RUnlock()
 	for _, k := range ts.tn.shards[shard] {
-		if k.seal != (control.Tenure{}) {
+		if k.seal != (control.Tenure{}) && (k.seal.Holder != ts.cfg.Self || !ts.fill.on.Load()) {
 			return true
 		}
 	}
@@ -470,6 +499,7 @@ func (ts *Tables) sealedShard(shard antipode.Shard) bool {
 // forgetShard is called when all rows of a shard but its seals were removed. The
 // shard is locked.
 func (ts *Tables) forgetShard(shard antipode.Shard) {
+	ts.index.forget(shard)
 	ts.tn.mu.Lock()
 	for id, k := range ts.tn.shards[shard] {
 		ts.tn.shards[shard][id] = &known{seal: k.seal}

@@ -25,6 +25,28 @@ func (s *Shard) Copied(members int) uint64 {
 	return n
 }
 
+// Heard is Copied, of members whose own entries from before they reported it are
+// applied here: what those say of this member's entries is known. It may fall.
+func (s *Shard) Heard(members int) uint64 {
+	s.st.Lock()
+	defer s.st.Unlock()
+	return s.heardLocked(members)
+}
+
+func (s *Shard) heardLocked(members int) uint64 {
+	seqs := make([]uint64, 0, len(s.acks))
+	for r, a := range s.acks {
+		s.countLocked(r, a)
+		seqs = append(seqs, a.counted.Seq(s.j.cfg.Origin))
+	}
+	slices.Sort(seqs)
+	n := s.ownFloor.Load()
+	if members >= 1 && members <= len(seqs) {
+		n = max(n, seqs[len(seqs)-members])
+	}
+	return n
+}
+
 // countCopiesLocked is called when a member has reported more of this member's
 // entries than before. Those who wait for that are woken.
 func (s *Shard) countCopiesLocked() {
@@ -80,12 +102,23 @@ func (s *Shard) Nudge() {
 // whenever others report more, and after Nudge; it must not call the shard but
 // for Copied.
 func (s *Shard) WaitCopied(ctx context.Context, members int, seq uint64, enough func() bool) error {
+	return s.waitCopies(ctx, func() bool { return s.Copied(members) >= seq || enough != nil && enough() })
+}
+
+// WaitHeard is WaitCopied for Heard.
+func (s *Shard) WaitHeard(ctx context.Context, members int, seq uint64, enough func() bool) error {
+	s.hearing.Add(1)
+	defer s.hearing.Add(-1)
+	return s.waitCopies(ctx, func() bool { return s.heardLocked(members) >= seq || enough() })
+}
+
+func (s *Shard) waitCopies(ctx context.Context, doneLocked func() bool) error {
 	for blocked := false; ; blocked = true {
 		s.st.Lock()
-		if s.Copied(members) >= seq || enough != nil && enough() {
+		if doneLocked() {
 			s.st.Unlock()
-			if blocked && s.j.cfg.Resume != nil {
-				s.j.cfg.Resume(ctx)
+			if blocked {
+				s.j.Resume(ctx)
 			}
 			return nil
 		}
@@ -97,6 +130,7 @@ func (s *Shard) WaitCopied(ctx context.Context, members int, seq uint64, enough 
 		select {
 		case <-ch:
 		case <-ctx.Done():
+			s.j.Resume(ctx)
 			return ctx.Err()
 		}
 	}

@@ -48,9 +48,9 @@ type Config struct {
 	// RecentBytes bounds, per shard, the own entries kept in memory for
 	// sending. Default 1 MiB.
 	RecentBytes int
-	// Resume, if set, is called before a wait that had to block returns without
-	// an error, with no lock held and the waiter's context. A simulator lets
-	// those who waited for the same thing go on one at a time with it.
+	// Resume, if set, is called before a wait that had to block returns, with no
+	// lock held and the waiter's context. A simulator lets those who waited for the
+	// same thing, or until the same moment, go on one at a time with it.
 	Resume func(ctx context.Context)
 }
 
@@ -60,6 +60,7 @@ type Journal struct {
 
 	mu     sync.RWMutex // guards shards, subs
 	shards map[antipode.Shard]*Shard
+	ids    []antipode.Shard // of shards, sorted; replaced as a whole
 	subs   map[*Subscription]struct{}
 }
 
@@ -215,15 +216,16 @@ func (j *Journal) Shard(id antipode.Shard) *Shard {
 			acks: make(map[antipode.Region]*ack),
 		}
 		j.shards[id] = s
+		j.ids = slices.Sorted(maps.Keys(j.shards))
 	}
 	return s
 }
 
-// Shards lists the shards known here, sorted.
+// Shards lists the shards known here, sorted. The list is not the caller's to change.
 func (j *Journal) Shards() []antipode.Shard {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	return slices.Sorted(maps.Keys(j.shards))
+	return j.ids
 }
 
 // Subscription wakes a sender when something it may send has become durable.

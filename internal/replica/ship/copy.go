@@ -97,7 +97,7 @@ func (h *copyHeader) seal(c *codec, rows []byte) ([]byte, error) {
 		return nil, fmt.Errorf("encode frame: %w", err)
 	}
 	payload := binary.AppendUvarint(make([]byte, 0, len(head)+len(rows)+binary.MaxVarintLen32), uint64(len(head)))
-	return c.seal(frameCopy, append(append(payload, head...), rows...)), nil
+	return c.seal(frameCopy, append(append(payload, head...), rows...), true), nil
 }
 
 func openCopy(payload []byte) (h copyHeader, id antipode.Shard, rows []byte, err error) {

@@ -244,3 +244,27 @@ func TestUpdateCost(t *testing.T) {
 		t.Errorf("a message of %d bytes: %.100s", len(got), got)
 	}
 }
+
+func TestUpdateCharge(t *testing.T) {
+	for text, want := range map[string]int{
+		"SET bb = :n":               3 + 19 + 2 + 2,
+		"SET bb = :n, c = :n":       3 + 2*19 + 2 + 2 + 1 + 2,
+		"SET bb = :n REMOVE c":      3 + 19 + 2 + 2 + 2,
+		"ADD bb :n DELETE gone :ss": 3 + 19 + 2 + 2 + 2,
+		"SET m.x = :n":              3 + 19 + 1 + attr.Size(attr.Value{Type: attr.M, Map: attr.NewItem(attr.Member{Name: "x", Value: attr.Value{Type: attr.N, Str: "5"}})}),
+		"SET l[0] = :n":             3 + 19 + 1 + 1 + attr.Size(attr.Value{Type: attr.L, List: []attr.Value{{Type: attr.N, Str: "5"}}}),
+		"REMOVE m.x, l[0], c":       3 + 3*2,
+	} {
+		u, err := ParseUpdate(text, params(t, someValues))
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := u.Apply(item(t, `{"m":{"M":{"x":{"N":"1"}}},"l":{"L":[{"N":"1"}]},"c":{"N":"7"},"untouched":{"S":"xxxxxxxxxx"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := u.Charge(after); got != want {
+			t.Errorf("%s is charged %d, want %d", text, got, want)
+		}
+	}
+}
