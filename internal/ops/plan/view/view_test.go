@@ -139,7 +139,7 @@ func TestWhy(t *testing.T) {
 func TestMarkdown(t *testing.T) {
 	got := Markdown(sample(), "antipode.yaml")
 	golden(t, "testdata/report.md", got)
-	for _, line := range strings.Split(got, "\n") {
+	for line := range strings.SplitSeq(got, "\n") {
 		if strings.HasPrefix(line, "|") && !strings.HasSuffix(line, "|") {
 			t.Errorf("a row is broken: %q", line)
 		}
