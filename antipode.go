@@ -253,6 +253,28 @@ func (f Frontier) Meet(g Frontier) Frontier {
 	return out
 }
 
+// Marks returns the frontier with the origins as text, as it is written in JSON.
+func (f Frontier) Marks() map[string]uint64 {
+	marks := make(map[string]uint64, len(f))
+	for _, m := range f {
+		marks[m.Origin.String()] = m.Seq
+	}
+	return marks
+}
+
+// ParseMarks reads what Marks has written.
+func ParseMarks(marks map[string]uint64) (Frontier, error) {
+	f := make(Frontier, 0, len(marks))
+	for name, seq := range marks {
+		o, err := ParseOrigin(name)
+		if err != nil {
+			return nil, err
+		}
+		f = f.With(o, seq)
+	}
+	return f, nil
+}
+
 // Clone returns a copy that shares no memory.
 func (f Frontier) Clone() Frontier { return slices.Clone(f) }
 

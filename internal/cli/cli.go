@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -30,6 +31,7 @@ const (
 
 const rootHelp = `antipode keeps an application's tables in several regions at once, behind the DynamoDB API.
 
+  antipode plan                tell whether you need that, what would do instead, and what it costs
   antipode up                  start all regions of antipode.yaml (or a built-in one) on this machine
   eval "$(antipode env NAME)"  point the AWS CLI and SDKs of this shell at a region
   antipode status              how the regions are doing
@@ -86,7 +88,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	case errors.Is(err, errSpec):
 		a.complain(err)
 		return exitUsage
-	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+	case errors.Is(err, errAborted), ctx.Err() != nil && errors.Is(err, context.Canceled):
 		a.note("interrupted")
 		return exitInterrupted
 	}
@@ -134,8 +136,9 @@ func (a *app) root() *cobra.Command {
 		id, title string
 		commands  []*cobra.Command
 	}{
+		{"plan", "Plan:", []*cobra.Command{a.planCommand(), a.probeCommand()}},
 		{"run", "Run regions:", []*cobra.Command{a.upCommand(), a.regionCommand(), a.envCommand()}},
-		{"look", "Look and act:", []*cobra.Command{a.statusCommand(), a.rpoCommand(), a.collisionCommand(), a.homeCommand(), a.linkCommand(), a.keyCommand(), a.benchCommand(), a.drillCommand()}},
+		{"look", "Look and act:", []*cobra.Command{a.statusCommand(), a.rpoCommand(), a.collisionCommand(), a.homeCommand(), a.linkCommand(), a.keyCommand(), a.importCommand(), a.exportCommand(), a.benchCommand(), a.drillCommand()}},
 		{"roles", "Who accepts writes:", []*cobra.Command{a.switchCommand(), a.failoverCommand(), a.strandedCommand()}},
 		{"install", "Install on several machines:", []*cobra.Command{a.caCommand(), a.tokenCommand(), a.joinCommand()}},
 		{"spec", "The spec:", []*cobra.Command{a.specCommand(), a.schemaCommand()}},
@@ -196,14 +199,17 @@ func dataFlag(cmd *cobra.Command, dir *string) {
 	_ = cmd.MarkFlagDirname("data") // fails for a flag that is not there
 }
 
-// outputFlag adds -o, which is text or json.
-func outputFlag(cmd *cobra.Command, to *string) {
-	cmd.Flags().StringVarP(to, "output", "o", "text", "`format`: text or json")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+// outputFlag adds -o, which is text, json or one of more.
+func outputFlag(cmd *cobra.Command, to *string, more ...string) {
+	all := append([]string{"text", "json"}, more...)
+	last := len(all) - 1
+	choice := strings.Join(all[:last], ", ") + " or " + all[last]
+	cmd.Flags().StringVarP(to, "output", "o", "text", "`format`: "+choice)
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(all, cobra.ShellCompDirectiveNoFileComp))
 	check := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
-		if *to != "text" && *to != "json" {
-			return usagef("-o is %q; it can be text or json", *to)
+		if !slices.Contains(all, *to) {
+			return usagef("-o is %q; it can be %s", *to, choice)
 		}
 		if check != nil {
 			return check(cmd, args)

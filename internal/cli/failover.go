@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/user"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,70 +39,94 @@ func (a *app) who(r record) (string, error) {
 	return "", usagef("$USER is not set; say with --by who asks, it is kept on record")
 }
 
+// openAs opens the installation for something that is kept on record, and
+// returns the name of who asks for it.
+func (a *app) openAs(dir string, r record) (*install, string, error) {
+	by, err := a.who(r)
+	if err != nil {
+		return nil, "", err
+	}
+	in, err := a.openInstall(dir)
+	return in, by, err
+}
+
 func (a *app) switchCommand() *cobra.Command {
 	var dir, output, to, from string
 	var rec record
+	var cancel bool
 	c := &cobra.Command{
-		Use: "switch TABLE|REGION --to REGION", Short: "Hand the writes of a table, or of a region, to another region", Args: wantArgs(1, "TABLE|REGION"),
+		Use: "switch TABLE|REGION {--to REGION | --cancel}", Short: "Hand the writes of a table, or of a region, to another region", Args: wantArgs(1, "TABLE|REGION"),
 		Long: "Hand over who accepts writes: of a table (its writer's role, or those of all its homes), or all that a region has,\n" +
 			"before maintenance say. Nothing is lost and no write fails; writes stand still for about a round trip.\n" +
-			"It stays so until the next switch, also where the table says return: auto.\n\nWith -o json:\n" +
+			"It stays so until the next switch, also where the table says return: auto.\n\n" +
+			"A region lets go only while the other one answers. Until it has, --cancel calls the switch off, and so does the loss of the\n" +
+			"other region. After that the other one takes over; should it be lost just then, it is replaced like the holder (antipode failover).\n\nWith -o json:\n" +
 			`  {"roles":[{"table","home","holder","epoch","next"}],"pending":n,"skipped":[TABLE]}`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if to == "" {
-				return usagef("say with --to which region is to accept the writes")
+			if to == "" && !cancel {
+				return usagef("say with --to which region is to accept the writes, or with --cancel that all is to stay as it is")
 			}
-			by, err := a.who(rec)
+			in, by, err := a.openAs(dir, rec)
 			if err != nil {
 				return err
 			}
-			in, err := a.openInstall(dir)
-			if err != nil {
-				return err
-			}
-			heir, err := in.region(to)
-			if err != nil {
-				return err
-			}
-			q := operator.SwitchRequest{To: heir.Name, By: by, Why: rec.why, Table: args[0]}
+			q := operator.SwitchRequest{Cancel: cancel, By: by, Why: rec.why, Table: args[0]}
 			if r, ok := in.spec.Region(antipode.Region(args[0])); ok {
 				q.Region, q.Table = r.Name, ""
 			}
+			if to != "" {
+				heir, err := in.region(to)
+				if err != nil {
+					return err
+				}
+				q.To = heir.Name
+			}
+			if !cancel {
+				from = cmp.Or(from, to)
+			}
 			var out operator.SwitchStatus
-			err = in.askOne(cmd.Context(), cmp.Or(from, to), callTimeout, func(ctx context.Context, c *operator.Client) (err error) {
+			call := func(ctx context.Context, c *operator.Client) (err error) {
 				out, err = c.Switch(ctx, q)
 				return err
-			})
-			if err != nil {
+			}
+			if err := in.askOne(cmd.Context(), from, callTimeout, call); err != nil {
 				return err
 			}
-			return a.printSwitch(output, args[0], heir.Name, out)
+			return a.printSwitch(output, args[0], q, out)
 		},
 	}
 	dataFlag(c, &dir)
 	outputFlag(c, &output)
 	a.recordFlags(c, &rec)
 	c.Flags().StringVar(&to, "to", "", "the `region` that is to accept the writes")
-	c.Flags().StringVar(&from, "region", "", "ask this `region` (default: the one of --to)")
+	c.Flags().BoolVar(&cancel, "cancel", false, "call the switch that is under way off")
+	c.Flags().StringVar(&from, "region", "", "ask this `region` (default: the one of --to; to cancel, the first that answers)")
 	_ = c.RegisterFlagCompletionFunc("to", a.regionNames(&dir))
 	return c
 }
 
-func (a *app) printSwitch(output, what string, to antipode.Region, out operator.SwitchStatus) error {
+func (a *app) printSwitch(output, what string, q operator.SwitchRequest, out operator.SwitchStatus) error {
 	if output == "json" {
 		return a.printJSON(out)
 	}
 	for _, t := range out.Skipped {
-		a.note("%s is left where it is: %s keeps no replica of it", t, to)
+		a.note("%s is left where it is: %s keeps no replica of it", t, q.To)
 	}
+	verb := "accepts writes"
 	switch {
+	case q.Cancel:
+		verb = "keeps it"
+		if out.Pending > 0 {
+			a.note("%d more roles were handed over before, and go on to move; see `antipode status`", out.Pending)
+		}
 	case len(out.Roles) == 0:
-		return a.print("nothing to switch: all that %s could hand over is at %s already", what, to)
+		return a.print("nothing to switch: all that %s could hand over is at %s already", what, q.To)
 	case out.Pending > 0:
-		return a.print("%d of %d roles are at %s; the others follow, see `antipode status`", len(out.Roles)-out.Pending, len(out.Roles), to)
+		return a.print("%d of %d roles are at %s; the others follow, see `antipode status`; `antipode switch %s --cancel` calls off what has not begun to move",
+			len(out.Roles)-out.Pending, len(out.Roles), q.To, what)
 	}
 	for _, r := range out.Roles {
-		if err := a.print("%s: %s accepts writes, epoch %d", roleName(r), r.Holder, r.Epoch); err != nil {
+		if err := a.print("%s: %s %s, epoch %d", roleName(r), r.Holder, verb, r.Epoch); err != nil {
 			return err
 		}
 	}
@@ -179,11 +204,7 @@ func (a *app) failoverCommand() *cobra.Command {
 			"asked (--at) take over by itself: only say so when you know that the lost region accepts no writes any more. What it accepted\n" +
 			"and nobody else has is listed by `antipode stranded list` when it is back.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			by, err := a.who(rec)
-			if err != nil {
-				return err
-			}
-			in, err := a.openInstall(dir)
+			in, by, err := a.openAs(dir, rec)
 			if err != nil {
 				return err
 			}
@@ -270,15 +291,6 @@ func (a *app) confirm(lost antipode.Region, yes string, force bool) error {
 	return nil
 }
 
-func isTerminal(in any) bool {
-	f, ok := in.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
 func (a *app) printFailover(output string, lost antipode.Region, out operator.FailoverResult) error {
 	if output == "json" {
 		return a.printJSON(out)
@@ -317,6 +329,9 @@ func (a *app) failoverListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if from == "" {
+				in.addForced(cmd.Context(), &out)
+			}
 			if output == "json" {
 				return a.printJSON(out)
 			}
@@ -327,6 +342,32 @@ func (a *app) failoverListCommand() *cobra.Command {
 	outputFlag(c, &output)
 	c.Flags().StringVar(&from, "region", "", "ask this `region` (default: the first that is not cut off)")
 	return c
+}
+
+// addForced adds what a person has forced and the region that was asked has not
+// heard of: each other one that answers knows what was forced there.
+func (in *install) addForced(ctx context.Context, list *operator.FailoverList) {
+	for _, r := range in.local() {
+		if r.Witness {
+			continue
+		}
+		var more operator.FailoverList
+		err := in.askOne(ctx, string(r.Name), healthTimeout, func(ctx context.Context, c *operator.Client) (err error) {
+			more, err = c.Failovers(ctx)
+			return err
+		})
+		if err != nil {
+			continue // it is lost, perhaps: that is what is looked into
+		}
+		for _, f := range slices.Backward(more.Failovers) {
+			known := slices.ContainsFunc(list.Failovers, func(g operator.FailoverStatus) bool {
+				return f.Lost == g.Lost && f.Successor == g.Successor && f.Began == g.Began
+			})
+			if f.Forced && !known {
+				list.Failovers = slices.Insert(list.Failovers, 0, f)
+			}
+		}
+	}
 }
 
 func (a *app) printFailovers(out operator.FailoverList) error {
@@ -347,14 +388,16 @@ func (a *app) printFailovers(out operator.FailoverList) error {
 		if f.By != "" {
 			how = "by " + f.By
 		}
-		state := fmt.Sprintf("open after %v", time.Duration(f.Fixed-f.Began)*time.Millisecond)
+		number, state := strconv.FormatUint(f.ID, 10), fmt.Sprintf("open after %v", time.Duration(f.Fixed-f.Began)*time.Millisecond)
 		switch {
 		case f.Fixed == 0 && f.Waits != "":
 			state = "under way, waits for " + f.Waits
 		case f.Fixed == 0:
 			state = "under way"
+		case f.ID == 0:
+			number, state = "-", fmt.Sprintf("forced, and known to %s alone", f.Successor)
 		}
-		if err := a.print("%d  %s  %s to %s, %s, %s: %s", f.ID, time.UnixMilli(f.Began).UTC().Format(time.RFC3339), f.Lost, f.Successor, how, state, f.Why); err != nil {
+		if err := a.print("%s  %s  %s to %s, %s, %s: %s", number, time.UnixMilli(f.Began).UTC().Format(time.RFC3339), f.Lost, f.Successor, how, state, f.Why); err != nil {
 			return err
 		}
 		for _, r := range f.Roles {

@@ -205,13 +205,19 @@ func (a *app) keyState(k access.Key) string {
 func (a *app) tokenCommand() *cobra.Command {
 	var dir, issuer, invited string
 	var life time.Duration
+	var replace bool
 	create := &cobra.Command{
 		Use: "create", Short: "Make a token with which a new region can join", Args: wantArgs(0),
 		Long: "Make a token with which one new region can join, by way of the region that makes it. It is good once. It holds a pin of the\n" +
-			"issuing region's root, so that the new region knows whom it speaks to. Treat it like a password.",
+			"issuing region's root, so that the new region knows whom it speaks to. Treat it like a password.\n\n" +
+			"With --replace it lets in a machine with a new identity in place of a region's lost one, which the others then trust no more.\n" +
+			"Only use it when the old machine is gone for good, its disk and identity with it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if life < time.Second {
 				return usagef("--life is %v; give a second or more, such as 1h", life)
+			}
+			if replace && invited == "" {
+				return usagef("say with --for which region's machine is replaced")
 			}
 			in, err := a.openInstall(dir)
 			if err != nil {
@@ -223,7 +229,7 @@ func (a *app) tokenCommand() *cobra.Command {
 			}
 			var token string
 			err = in.call(cmd.Context(), r, func(ctx context.Context, c *operator.Client) (err error) {
-				token, err = c.CreateJoinToken(ctx, antipode.Region(invited), life)
+				token, err = c.CreateJoinToken(ctx, antipode.Region(invited), life, replace)
 				return err
 			})
 			if err != nil {
@@ -244,5 +250,6 @@ func (a *app) tokenCommand() *cobra.Command {
 	create.Flags().StringVar(&issuer, "region", "", "`region` that makes it (default: the one kept in DIR)")
 	create.Flags().StringVar(&invited, "for", "", "the only `region` that can use it")
 	create.Flags().DurationVar(&life, "life", time.Hour, "how `long` it can be used")
+	create.Flags().BoolVar(&replace, "replace", false, "let it take the place of the region's lost machine, with a new root")
 	return group("token", "Invite regions", create)
 }

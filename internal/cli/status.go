@@ -25,7 +25,7 @@ const (
 	askTimeout  = 3 * time.Second // one region's answer
 	pollEvery   = 200 * time.Millisecond
 	statusShape = `{"regions":[{"name","state","api","lag_ms":{ORIGIN:n},"frontier":{ORIGIN:{SHARD:n}}}],
-  "tables":[{"name","writes","writer","rule","items"}],
+  "tables":[{"name","writes","writer","rule","items","replicas","home","rpo","rpo_copies","failover"}],
   "roles":[{"table","home","holder","epoch","next","failover"}]}`
 )
 

@@ -29,7 +29,7 @@ func (a *app) strandedListCommand() *cobra.Command {
 		Use: "list [REGION]", Short: "List the stranded writes of a region that was lost, or of all", Args: wantArgs(0, "REGION"),
 		ValidArgsFunction: a.regionNames(&dir),
 		Long: "List stranded writes: what was written, and what stands in its place now.\n\nWith -o json:\n" +
-			`  {"stranded":[{"dot","table","key","kind","stamp","home","item","state","by","at","now","unsure"}]}` + "\n" +
+			`  {"stranded":[{"dot","table","key","kind","stamp","home","item","state","by","at","now","again","unsure"}]}` + "\n" +
 			"key, item and now are DynamoDB JSON; item is null for a delete, now for no item.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, err := a.listStranded(cmd.Context(), dir, from, args, !all)
@@ -130,11 +130,7 @@ func (a *app) decideCommand(verb, short, long string) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, dots []string) error {
-			by, err := a.who(rec)
-			if err != nil {
-				return err
-			}
-			in, err := a.openInstall(dir)
+			in, by, err := a.openAs(dir, rec)
 			if err != nil {
 				return err
 			}

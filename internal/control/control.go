@@ -8,10 +8,12 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -23,6 +25,12 @@ var (
 	ErrTableExists = errors.New("table exists already")
 	// ErrNoTable is returned for a table that is not in the catalog.
 	ErrNoTable = errors.New("no such table")
+	// ErrProtected is returned for a table that may not be deleted.
+	ErrProtected = errors.New("the table is protected against deletion")
+	// ErrTableBusy is returned for a change that another one was faster than.
+	ErrTableBusy = errors.New("the table was changed a moment ago; look at it again")
+	// ErrDropped is returned for a table of the spec that was deleted on request.
+	ErrDropped = errors.New("it was deleted, and is not made again because the spec still has it; take it out of the spec, or make it through the API")
 	// ErrInvalid wraps a command that contradicts the state or itself.
 	ErrInvalid = errors.New("invalid command")
 )
@@ -82,8 +90,9 @@ type Table struct {
 	Successors []antipode.Region `json:"successors,omitempty"` // in order of preference; then by least lag
 	Return     string            `json:"return,omitempty"`     // ReturnAuto or ReturnManual
 	FromSpec   bool              `json:"from_spec,omitempty"`
+	Protected  bool              `json:"protected,omitempty"` // against deletion
 	// Options holds what only the API that made the table understands
-	// (billing mode, protection): kept and given back, never looked into.
+	// (billing mode, capacity): kept and given back, never looked into.
 	Options json.RawMessage `json:"options,omitempty"`
 
 	shards antipode.Shard // of Replicas, computed once: every request asks
@@ -134,14 +143,17 @@ type State struct {
 	Failovers    map[uint64]*Failover `json:"failovers,omitempty"`
 	LastFailover uint64               `json:"last_failover,omitempty"`
 	Fences       uint64               `json:"fences,omitempty"` // how often a region was fenced
-	byID         map[antipode.TableID]*Table
+	// Dropped are tables of the spec that were deleted since: they are not made again
+	// because the file still has them.
+	Dropped map[string]bool `json:"dropped,omitempty"`
+	byID    map[antipode.TableID]*Table
 }
 
 // NewState returns the empty state.
 func NewState() *State {
 	return &State{
 		Regions: map[antipode.Region]*Region{}, Tables: map[string]*Table{}, NextTable: 1,
-		Failovers: map[uint64]*Failover{}, byID: map[antipode.TableID]*Table{},
+		Failovers: map[uint64]*Failover{}, Dropped: map[string]bool{}, byID: map[antipode.TableID]*Table{},
 	}
 }
 
@@ -170,15 +182,26 @@ type Command struct {
 	CreateTable *Table     `json:"create_table,omitempty"` // ID, Epoch are ignored
 	DeleteTable string     `json:"delete_table,omitempty"`
 	TagTable    *TagTable  `json:"tag_table,omitempty"`
+	Configure   *Configure `json:"configure,omitempty"`
 	Incarnate   *Incarnate `json:"incarnate,omitempty"`
 	Renew       *Renew     `json:"renew,omitempty"`
 	Fence       *Fence     `json:"fence,omitempty"`
 	Seal        *Seal      `json:"seal,omitempty"`
 	Fix         *Fix       `json:"fix,omitempty"`
 	Switch      *Switch    `json:"switch,omitempty"`
+	Leave       *Leave     `json:"leave,omitempty"`
+	CallOff     *CallOff   `json:"call_off,omitempty"`
 	Took        *Took      `json:"took,omitempty"`
 	Rejoin      *Rejoin    `json:"rejoin,omitempty"`
 	Adopt       *Adopt     `json:"adopt,omitempty"`
+	Reroot      *Reroot    `json:"reroot,omitempty"`
+}
+
+// Reroot replaces the trust root of a region whose machine is gone for good.
+type Reroot struct {
+	Region  antipode.Region `json:"region"`
+	Was     string          `json:"was,omitempty"` // the root to replace, as the group knows it
+	RootPEM string          `json:"root"`
 }
 
 // TagTable sets and removes tags.
@@ -201,7 +224,7 @@ type Incarnate struct {
 func Apply(s *State, index uint64, c Command) (*State, error) {
 	next := &State{
 		Index: index, Regions: maps.Clone(s.Regions), Tables: maps.Clone(s.Tables),
-		NextTable: s.NextTable, Failovers: maps.Clone(s.Failovers), LastFailover: s.LastFailover, Fences: s.Fences, byID: maps.Clone(s.byID),
+		NextTable: s.NextTable, Dropped: maps.Clone(s.Dropped), Failovers: maps.Clone(s.Failovers), LastFailover: s.LastFailover, Fences: s.Fences, byID: maps.Clone(s.byID),
 	}
 	if err := next.apply(c); err != nil {
 		return s.at(index), err
@@ -217,11 +240,8 @@ func (s *State) at(index uint64) *State {
 
 // fields counts the fields that are set.
 func (c Command) fields() (n int) {
-	for _, set := range []bool{
-		c.PutRegion != nil, c.CreateTable != nil, c.DeleteTable != "", c.TagTable != nil, c.Incarnate != nil,
-		c.Renew != nil, c.Fence != nil, c.Seal != nil, c.Fix != nil, c.Switch != nil, c.Took != nil, c.Rejoin != nil, c.Adopt != nil,
-	} {
-		if set {
+	for _, v := range reflect.ValueOf(c).Fields() {
+		if !v.IsZero() {
 			n++
 		}
 	}
@@ -246,8 +266,11 @@ func (s *State) apply(c Command) error {
 				return fmt.Errorf("put region %s: %w: what it keeps can't be changed, others count on it", r.Name, ErrInvalid)
 			}
 			r.Incarnation, r.Ended, r.Lease = old.Incarnation, old.Ended, old.Lease
+			r.RootPEM = cmp.Or(old.RootPEM, r.RootPEM) // who has one keeps it, but for Reroot
 		}
 		s.Regions[r.Name] = &r
+	case c.Reroot != nil:
+		return s.reroot(*c.Reroot)
 	case c.CreateTable != nil:
 		return s.createTable(*c.CreateTable)
 	case c.DeleteTable != "":
@@ -255,13 +278,21 @@ func (s *State) apply(c Command) error {
 		if !ok {
 			return fmt.Errorf("delete table %s: %w", c.DeleteTable, ErrNoTable)
 		}
+		if t.Protected {
+			return fmt.Errorf("delete table %s: %w", c.DeleteTable, ErrProtected)
+		}
 		for home, r := range t.Roles {
 			s.abandon(RoleID{t.ID, home}, r.Failover)
 		}
 		delete(s.Tables, c.DeleteTable)
 		delete(s.byID, t.ID)
+		if t.FromSpec {
+			s.Dropped[t.Name] = true
+		}
 	case c.TagTable != nil:
 		return s.tagTable(*c.TagTable)
+	case c.Configure != nil:
+		return s.configure(*c.Configure)
 	case c.Incarnate != nil:
 		return s.incarnate(*c.Incarnate)
 	default:
@@ -283,6 +314,10 @@ func (s *State) applyRoles(c Command) error {
 		return s.fix(*c.Fix)
 	case c.Switch != nil:
 		return s.beginSwitch(*c.Switch)
+	case c.Leave != nil:
+		return s.leave(*c.Leave)
+	case c.CallOff != nil:
+		return s.callOff(*c.CallOff)
 	case c.Took != nil:
 		return s.took(*c.Took)
 	case c.Rejoin != nil:
@@ -298,6 +333,9 @@ func (s *State) createTable(t Table) error {
 	if _, ok := s.Tables[t.Name]; ok {
 		return fmt.Errorf("create table %s: %w", t.Name, ErrTableExists)
 	}
+	if t.FromSpec && s.Dropped[t.Name] {
+		return fmt.Errorf("create table %s: %w", t.Name, ErrDropped)
+	}
 	t.Replicas = slices.Compact(slices.Sorted(slices.Values(t.Replicas)))
 	if err := s.validate(&t); err != nil {
 		return fmt.Errorf("create table %s: %w", t.Name, err)
@@ -307,6 +345,7 @@ func (s *State) createTable(t Table) error {
 	s.lendRoles(&t)
 	t.shards = antipode.ShardSet(t.Replicas)
 	s.NextTable++
+	delete(s.Dropped, t.Name)
 	s.Tables[t.Name], s.byID[t.ID] = &t, &t
 	return nil
 }
@@ -395,6 +434,22 @@ func (s *State) tagTable(c TagTable) error {
 	return nil
 }
 
+func (s *State) reroot(c Reroot) error {
+	old, ok := s.Regions[c.Region]
+	switch {
+	case !ok:
+		return fmt.Errorf("%w: region %s is not in the group", ErrInvalid, c.Region)
+	case c.RootPEM == "":
+		return fmt.Errorf("replace the root of %s: %w: there is no new one", c.Region, ErrInvalid)
+	case old.RootPEM != c.Was:
+		return fmt.Errorf("replace the root of %s: %w: it was replaced by another one meanwhile", c.Region, ErrStale)
+	}
+	r := *old
+	r.RootPEM = c.RootPEM
+	s.Regions[c.Region] = &r
+	return nil
+}
+
 func (s *State) incarnate(c Incarnate) error {
 	old, ok := s.Regions[c.Region]
 	if !ok {
@@ -409,6 +464,7 @@ func (s *State) incarnate(c Incarnate) error {
 		r.Ended = append(slices.Clone(old.Ended), *c.Ending)
 	}
 	s.Regions[c.Region] = &r
+	s.forgot(c.Region)
 	return nil
 }
 
@@ -450,6 +506,9 @@ func Decode(b []byte) (*State, error) {
 			t.Roles = t.firstRoles() // a state from before there were any
 		}
 		s.byID[t.ID] = t
+	}
+	if s.Dropped == nil {
+		s.Dropped = map[string]bool{}
 	}
 	if s.Failovers == nil {
 		s.Failovers = map[uint64]*Failover{}

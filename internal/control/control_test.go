@@ -154,6 +154,60 @@ func TestIncarnations(t *testing.T) {
 	}
 }
 
+// TestDropped: a table of the spec that was deleted on request stays deleted, until
+// it is made on request.
+func TestDropped(t *testing.T) {
+	spec := table("carts", func(t *control.Table) { t.FromSpec = true })
+	s := must(t, must(t, world(t), spec), control.Command{DeleteTable: "carts"})
+	if _, err := control.Apply(s, s.Index+1, spec); !errors.Is(err, control.ErrDropped) {
+		t.Errorf("it was made again: %v", err)
+	}
+	s = must(t, s, table("carts", nil))
+	if s.Tables["carts"] == nil || s.Dropped["carts"] {
+		t.Error("it can't be made on request")
+	}
+}
+
+// TestReroot: another machine takes the place of a region's lost one.
+func TestReroot(t *testing.T) {
+	s := must(t, world(t), control.Command{PutRegion: &control.Region{Name: "oregon", RootPEM: "old"}})
+	s = must(t, s, control.Command{Incarnate: &control.Incarnate{Region: "oregon"}})
+	// Who happens to know another root does not change the group's.
+	s = must(t, s, control.Command{PutRegion: &control.Region{Name: "oregon", RootPEM: "other"}})
+	for _, c := range []struct {
+		control.Reroot
+		want error
+	}{
+		{control.Reroot{Region: "paris", RootPEM: "new"}, control.ErrInvalid},
+		{control.Reroot{Region: "oregon", Was: "old"}, control.ErrInvalid},
+		{control.Reroot{Region: "oregon", Was: "older", RootPEM: "new"}, control.ErrStale},
+	} {
+		if _, err := control.Apply(s, s.Index+1, control.Command{Reroot: &c.Reroot}); !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v", c.Reroot, err)
+		}
+	}
+	s = must(t, s, control.Command{Reroot: &control.Reroot{Region: "oregon", Was: "old", RootPEM: "new"}})
+	if got := s.Regions["oregon"].RootPEM; got != "new" {
+		t.Errorf("the root is %q", got)
+	}
+
+	// The new machine is another author; what is left of the old one keeps no lease.
+	renew := func(incarnation uint32) error {
+		_, err := control.Apply(s, s.Index+1, control.Command{Renew: &control.Renew{Region: "oregon", Length: 3000, Incarnation: incarnation}})
+		return err
+	}
+	if err := renew(1); err != nil {
+		t.Error(err)
+	}
+	s = must(t, s, control.Command{Incarnate: &control.Incarnate{Region: "oregon", Was: 1}})
+	if err := renew(1); !errors.Is(err, control.ErrStale) {
+		t.Errorf("a machine that was replaced renewed its lease: %v", err)
+	}
+	if err := renew(2); err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzDecode: what is taken can be used, and is written as it was read.
 func FuzzDecode(f *testing.F) {
 	b, err := must(f, world(f), table("carts", nil)).Encode()
@@ -186,4 +240,31 @@ func FuzzDecode(f *testing.F) {
 			_, _ = control.Apply(again, 9, c) // refused or not, it must not panic
 		}
 	})
+}
+
+func TestConfigure(t *testing.T) {
+	s := must(t, world(t), table("carts", func(t *control.Table) { t.Options = []byte(`{"a":1}`) }))
+	yes, no := true, false
+	before := s
+	s = must(t, s, control.Command{Configure: &control.Configure{Name: "carts", Was: []byte(`{"a":1}`), Options: []byte(`{"a":2}`), Protected: &yes}})
+	if got := s.Tables["carts"]; string(got.Options) != `{"a":2}` || !got.Protected || string(before.Tables["carts"].Options) != `{"a":1}` {
+		t.Errorf("%+v", got)
+	}
+	if byID, ok := s.TableByID(s.Tables["carts"].ID); !ok || byID != s.Tables["carts"] {
+		t.Error("a table is two")
+	}
+	for _, c := range []struct {
+		command control.Command
+		want    error
+	}{
+		{control.Command{Configure: &control.Configure{Name: "carts", Was: []byte(`{"a":1}`), Options: []byte(`{"a":3}`)}}, control.ErrTableBusy},
+		{control.Command{Configure: &control.Configure{Name: "nothere"}}, control.ErrNoTable},
+		{control.Command{DeleteTable: "carts"}, control.ErrProtected},
+	} {
+		if next, err := control.Apply(s, s.Index+1, c.command); !errors.Is(err, c.want) || next.Tables["carts"] != s.Tables["carts"] {
+			t.Errorf("%+v: %v, want %v", c.command, err, c.want)
+		}
+	}
+	s = must(t, s, control.Command{Configure: &control.Configure{Name: "carts", Was: []byte(`{"a":2}`), Options: []byte(`{"a":2}`), Protected: &no}})
+	must(t, s, control.Command{DeleteTable: "carts"})
 }

@@ -17,6 +17,8 @@ var (
 	// ErrNotEnough is returned for a cutoff without having heard those that it
 	// has to hear.
 	ErrNotEnough = errors.New("too few regions have sealed")
+	// ErrLeft is returned for a switch that can't be called off any more.
+	ErrLeft = errors.New("the point of no return has passed")
 )
 
 // RoleID names a right to accept writes: that of the writer of a global table
@@ -45,9 +47,14 @@ type Role struct {
 	Failover uint64 `json:"failover,omitempty"`
 	// Next is who the holder hands the role to, under Epoch+1; "" for nobody.
 	Next antipode.Region `json:"next,omitempty"`
+	// Leaving says that the holder may have released it to Next: the switch can't be
+	// called off any more.
+	Leaving bool `json:"leaving,omitempty"`
 	// Seat is where the role belongs: who it was made for, or who a person
 	// switched it to. After a failover it goes back there, by Table.Return.
 	Seat antipode.Region `json:"seat,omitempty"`
+	// Was is the seat before the switch that is under way.
+	Was antipode.Region `json:"was,omitempty"`
 }
 
 // Tenure returns what fences the role's holders off from one another.
@@ -178,15 +185,6 @@ func (f Frontiers) Covers(g Frontiers) bool {
 	return true
 }
 
-// Join returns what covers both, in fresh memory.
-func (f Frontiers) Join(g Frontiers) Frontiers {
-	out := f.Clone()
-	for id, marks := range g {
-		out[id] = out[id].Join(marks)
-	}
-	return out
-}
-
 // keptFailovers is how many failovers the state remembers after their cutoff:
 // regions learn of cutoffs from journals too.
 const keptFailovers = 64
@@ -280,6 +278,19 @@ func (s *State) RolesOf(region antipode.Region) []RoleID {
 	return out
 }
 
+// LostWith lists the roles that go to others when a region is lost, sorted: those
+// that it holds, or may have been handed. What it was only to be handed stays.
+func (s *State) LostWith(region antipode.Region) []RoleID {
+	return slices.DeleteFunc(s.RolesOf(region), func(id RoleID) bool {
+		r := s.byID[id.Table].Role(id.Home)
+		return !r.lostWith(region)
+	})
+}
+
+func (r Role) lostWith(region antipode.Region) bool {
+	return r.Holder == region || r.Next == region && r.Leaving
+}
+
 // role finds a role and its table.
 func (s *State) role(id RoleID) (*Table, Role, error) {
 	t, ok := s.byID[id.Table]
@@ -298,6 +309,9 @@ type Renew struct {
 	Region antipode.Region `json:"region"`
 	Number uint64          `json:"number"` // of the lease that it asks to renew
 	Length int64           `json:"length"` // milliseconds; see Lease.Length
+	// Incarnation is that of the journal of who asks; 0 before it has one. A machine
+	// in whose place another one was let in has an older one.
+	Incarnation uint32 `json:"incarnation,omitempty"`
 }
 
 func (s *State) renew(c Renew) error {
@@ -307,6 +321,9 @@ func (s *State) renew(c Renew) error {
 	}
 	if r.Lease.Fenced || r.Lease.Number != c.Number {
 		return fmt.Errorf("renew lease %d of %s: %w: it is fenced", c.Number, c.Region, ErrStale)
+	}
+	if c.Incarnation != 0 && c.Incarnation != r.Incarnation {
+		return fmt.Errorf("renew lease of %s: %w: incarnation %d asks, and %d has taken its place", c.Region, ErrStale, c.Incarnation, r.Incarnation)
 	}
 	if c.Length < 0 {
 		return fmt.Errorf("renew lease of %s: %w: its length is %d ms", c.Region, ErrInvalid, c.Length)
@@ -369,7 +386,7 @@ func (s *State) fence(c Fence) error {
 			return fmt.Errorf("fence %s: %w", c.Region, err)
 		case seen[a.Role]:
 			return fmt.Errorf("fence %s: %w: a role of table %s is given away twice", c.Region, ErrInvalid, t.Name)
-		case role.Holder != c.Region && role.Next != c.Region:
+		case !role.lostWith(c.Region):
 			return fmt.Errorf("fence %s: %w: it does not hold every role that it would lose", c.Region, ErrStale)
 		case a.To == c.Region || !t.HasReplica(a.To) || s.Fenced(a.To):
 			return fmt.Errorf("fence %s: %w: %s can't take over a role of table %s", c.Region, ErrInvalid, a.To, t.Name)
@@ -384,6 +401,7 @@ func (s *State) fence(c Fence) error {
 	s.Fences++
 	s.unseal(c.Region)
 	s.assign(c)
+	s.keep(c.Region)
 	return nil
 }
 
@@ -396,6 +414,19 @@ func (s *State) unseal(region antipode.Region) {
 		if old.Cutoff == nil && len(old.Sealed) > 0 && slices.Contains(s.MembersOf(old.Set), region) {
 			f := *old
 			f.Sealed = nil
+			s.Failovers[id] = &f
+		}
+	}
+}
+
+// forgot takes back what a region has reported for failovers that are under way: its
+// disk is lost, with its seals and with what it said that it had.
+func (s *State) forgot(region antipode.Region) {
+	for id, old := range s.Failovers {
+		if _, told := old.Sealed[region]; told && old.Cutoff == nil {
+			f := *old
+			f.Sealed = maps.Clone(old.Sealed)
+			delete(f.Sealed, region)
 			s.Failovers[id] = &f
 		}
 	}
@@ -590,70 +621,6 @@ func (s *State) MembersOf(set antipode.Shard) []antipode.Region {
 		}
 		slices.Sort(out)
 		return out
-	}
-	return nil
-}
-
-// Switch begins a planned handover of roles, whose holders stay until the
-// other region has taken each of them over.
-type Switch struct {
-	Roles []RoleEpoch     `json:"roles"` // with the epochs that are to end
-	To    antipode.Region `json:"to"`
-	By    string          `json:"by,omitempty"`
-	Why   string          `json:"why,omitempty"`
-	At    int64           `json:"at"`
-}
-
-func (s *State) beginSwitch(c Switch) error {
-	for _, id := range c.Roles {
-		t, r, err := s.role(id.RoleID)
-		if err != nil {
-			return fmt.Errorf("switch: %w", err)
-		}
-		to, ok := s.Regions[c.To]
-		f := s.Failovers[r.Failover]
-		switch {
-		case r.Epoch != id.Epoch:
-			return fmt.Errorf("switch %s: %w: it is at epoch %d, not %d; look again with `antipode status`", t.Name, ErrStale, r.Epoch, id.Epoch)
-		case !ok || !t.HasReplica(c.To):
-			return fmt.Errorf("switch %s: %w: %s keeps no replica of it", t.Name, ErrInvalid, c.To)
-		case to.Lease.Fenced:
-			return fmt.Errorf("switch %s: %w: %s is detached; wait until it is back", t.Name, ErrInvalid, c.To)
-		case s.Regions[r.Holder] != nil && s.Regions[r.Holder].Lease.Fenced:
-			return fmt.Errorf("switch %s: %w: its holder %s is detached and can't hand over", t.Name, ErrInvalid, r.Holder)
-		case r.Next != "":
-			return fmt.Errorf("switch %s: %w: it is being switched to %s already", t.Name, ErrStale, r.Next)
-		case f != nil && f.Cutoff == nil:
-			return fmt.Errorf("switch %s: %w: a failover to %s is under way", t.Name, ErrStale, r.Holder)
-		}
-		if r.Holder == c.To {
-			continue
-		}
-		r.Next = c.To
-		if c.By != "" { // a person's word moves the seat; a return goes to it
-			r.Seat = c.To
-		}
-		s.setRole(id.RoleID, r)
-	}
-	return nil
-}
-
-// Took ends a planned handover: the other region has taken over in all shards.
-type Took struct {
-	Roles []RoleEpoch     `json:"roles"` // with the epochs that have begun
-	By    antipode.Region `json:"by"`
-}
-
-func (s *State) took(c Took) error {
-	for _, id := range c.Roles {
-		t, r, err := s.role(id.RoleID)
-		if err != nil {
-			return fmt.Errorf("end switch: %w", err)
-		}
-		if r.Next != c.By || r.Epoch+1 != id.Epoch {
-			return fmt.Errorf("end switch of %s: %w", t.Name, ErrStale)
-		}
-		s.setRole(id.RoleID, Role{Holder: c.By, Epoch: id.Epoch, Seat: r.Seat})
 	}
 	return nil
 }

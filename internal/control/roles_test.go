@@ -278,6 +278,15 @@ func TestLostDuringFailover(t *testing.T) {
 	refused(t, s, fix(1, nil), control.ErrNotEnough, "tokyo")
 	s = must(t, s, fence(s, "tokyo", to("mumbai", users("tokyo"))...))
 	must(t, s, fix(1, nil))
+
+	// One that has sealed loses its disk: it says anew what it has.
+	s = group(t)
+	s = must(t, s, fence(s, "oregon", to("mumbai", catalog)...))
+	s = must(t, s, seal(1, "tokyo", marks(5, "oregon")))
+	s = must(t, s, control.Command{Incarnate: &control.Incarnate{Region: "tokyo", Was: s.Regions["tokyo"].Incarnation}})
+	refused(t, s, fix(1, marks(5, "oregon")), control.ErrNotEnough, "tokyo")
+	s = must(t, s, seal(1, "tokyo", marks(3, "oregon")))
+	must(t, s, fix(1, marks(3, "oregon")))
 }
 
 func TestSwitch(t *testing.T) {
@@ -288,7 +297,7 @@ func TestSwitch(t *testing.T) {
 	refused(t, s, control.Command{Switch: &control.Switch{To: "mumbai", Roles: []control.RoleEpoch{{RoleID: control.RoleID{Table: 9}}}}}, control.ErrNoTable, "")
 
 	s = must(t, s, change(t, s, "me", "mumbai", catalog, users("tokyo")))
-	expect(t, s, catalog, control.Role{Holder: "oregon", Epoch: 1, Next: "mumbai", Seat: "mumbai"})
+	expect(t, s, catalog, control.Role{Holder: "oregon", Epoch: 1, Next: "mumbai", Seat: "mumbai", Was: "oregon"})
 	refused(t, s, stale, control.ErrStale, "being switched to mumbai already")
 	refused(t, s, took("tokyo", 2, catalog), control.ErrStale, "")
 	refused(t, s, took("mumbai", 3, catalog), control.ErrStale, "")
@@ -298,7 +307,7 @@ func TestSwitch(t *testing.T) {
 	refused(t, s, stale, control.ErrStale, "it is at epoch 2, not 1")
 	// Without a person the seat stays.
 	s = must(t, s, change(t, s, "", "tokyo", users("oregon")))
-	expect(t, s, users("oregon"), control.Role{Holder: "oregon", Epoch: 1, Next: "tokyo", Seat: "oregon"})
+	expect(t, s, users("oregon"), control.Role{Holder: "oregon", Epoch: 1, Next: "tokyo", Seat: "oregon", Was: "oregon"})
 	if got := s.RolesOf("tokyo"); !slices.Contains(got, users("oregon")) {
 		t.Errorf("what is being handed to tokyo is not among its roles: %v", got)
 	}
@@ -311,17 +320,61 @@ func TestSwitch(t *testing.T) {
 	refused(t, s, change(t, s, "me", "tokyo", catalog), control.ErrInvalid, "its holder mumbai is detached")
 }
 
+// TestCallOff: a switch can be called off until its holder was let go.
+func TestCallOff(t *testing.T) {
+	s := group(t)
+	s = must(t, s, change(t, s, "me", "mumbai", catalog, users("tokyo")))
+	refused(t, s, leave("tokyo", 1, catalog), control.ErrStale, "called off")
+	refused(t, s, leave("oregon", 2, catalog), control.ErrStale, "")
+	refused(t, s, callOff("tokyo", 1, catalog), control.ErrStale, "it has ended")
+	refused(t, s, callOff("mumbai", 2, catalog), control.ErrStale, "it has ended")
+	refused(t, s, callOff("mumbai", 1, control.RoleID{Table: 9}), control.ErrNoTable, "")
+
+	off := must(t, s, callOff("mumbai", 1, catalog))
+	expect(t, off, catalog, control.Role{Holder: "oregon", Epoch: 1, Seat: "oregon"})
+	refused(t, off, leave("oregon", 1, catalog), control.ErrStale, "called off")
+	refused(t, off, callOff("mumbai", 1, catalog), control.ErrStale, "it has ended")
+	must(t, off, change(t, off, "me", "tokyo", catalog))
+
+	s = must(t, s, leave("oregon", 1, catalog))
+	expect(t, s, catalog, control.Role{Holder: "oregon", Epoch: 1, Next: "mumbai", Leaving: true, Seat: "mumbai", Was: "oregon"})
+	s = must(t, s, leave("oregon", 1, catalog)) // once more, late
+	refused(t, s, callOff("mumbai", 1, users("tokyo"), catalog), control.ErrLeft, "oregon has handed it to mumbai already")
+	s = must(t, s, took("mumbai", 2, catalog))
+	expect(t, s, catalog, control.Role{Holder: "mumbai", Epoch: 2, Seat: "mumbai"})
+	refused(t, s, leave("oregon", 1, catalog), control.ErrStale, "")
+}
+
+func leave(by antipode.Region, epoch uint64, id control.RoleID) control.Command {
+	return control.Command{Leave: &control.Leave{By: by, Roles: []control.RoleEpoch{{RoleID: id, Epoch: epoch}}}}
+}
+
+func callOff(to antipode.Region, epoch uint64, ids ...control.RoleID) control.Command {
+	c := &control.CallOff{To: to, By: "me"}
+	for _, id := range ids {
+		c.Roles = append(c.Roles, control.RoleEpoch{RoleID: id, Epoch: epoch})
+	}
+	return control.Command{CallOff: c}
+}
+
 // TestLostMidSwitch: holder or heir is lost between Switch and Took. The epoch
-// of the handover is used up in both cases.
+// of the handover is used up if the holder was let go.
 func TestLostMidSwitch(t *testing.T) {
 	s := group(t)
-	s = must(t, s, change(t, s, "", "mumbai", catalog))
+	s = must(t, s, change(t, s, "me", "mumbai", catalog, pinned))
 	holder := must(t, s, fence(s, "oregon", to("mumbai", catalog)...))
-	expect(t, holder, catalog, control.Role{Holder: "mumbai", Epoch: 3, Failover: 1, Seat: "oregon"})
+	expect(t, holder, catalog, control.Role{Holder: "mumbai", Epoch: 3, Failover: 1, Seat: "mumbai"})
 	refused(t, holder, took("mumbai", 2, catalog), control.ErrStale, "")
 
-	heir := must(t, s, fence(s, "mumbai", to("oregon", catalog)...))
-	expect(t, heir, catalog, control.Role{Holder: "oregon", Epoch: 3, Failover: 1, Seat: "oregon"})
+	refused(t, s, fence(s, "mumbai", to("oregon", catalog)...), control.ErrStale, "does not hold")
+	kept := must(t, s, fence(s, "mumbai"))
+	expect(t, kept, catalog, control.Role{Holder: "oregon", Epoch: 1, Seat: "oregon"})
+	expect(t, kept, pinned, control.Role{Holder: "oregon", Epoch: 1, Seat: "oregon"})
+
+	left := must(t, must(t, s, leave("oregon", 1, catalog)), leave("oregon", 1, pinned))
+	heir := must(t, left, fence(left, "mumbai", to("oregon", catalog)...))
+	expect(t, heir, catalog, control.Role{Holder: "oregon", Epoch: 3, Failover: 1, Seat: "mumbai"})
+	expect(t, heir, pinned, control.Role{Holder: "oregon", Epoch: 1, Next: "mumbai", Leaving: true, Seat: "mumbai", Was: "oregon"})
 	refused(t, heir, took("mumbai", 2, catalog), control.ErrStale, "")
 }
 
@@ -492,6 +545,10 @@ func (c *commands) next(s *control.State) control.Command {
 	case 4, 5:
 		cmd = upToDate(s, fix(c.failover(s), marks(uint64(c.rnd.IntN(5)), "oregon")))
 	case 6:
+		if c.rnd.IntN(3) == 0 {
+			cmd = c.handover(s, r)
+			break
+		}
 		sw := &control.Switch{To: r, By: pick(c, "", "me")}
 		for _, id := range c.roles() {
 			epoch := uint64(1)
@@ -530,6 +587,21 @@ func (c *commands) next(s *control.State) control.Command {
 	return cmd
 }
 
+// handover lets a holder go, or calls a switch off.
+func (c *commands) handover(s *control.State, r antipode.Region) control.Command {
+	l, off := &control.Leave{By: r}, &control.CallOff{To: r}
+	for _, id := range s.RolesOf(r) {
+		t, _ := s.TableByID(id.Table)
+		role := control.RoleEpoch{RoleID: id, Epoch: t.Role(id.Home).Epoch}
+		if t.Role(id.Home).Holder == r {
+			l.Roles = append(l.Roles, role)
+		} else {
+			off.Roles = append(off.Roles, role)
+		}
+	}
+	return pick(c, control.Command{Leave: l}, control.Command{CallOff: off})
+}
+
 // TestRandomCommands applies commands in any order, many of them stale, and
 // checks what must hold after each.
 func TestRandomCommands(t *testing.T) {
@@ -563,7 +635,7 @@ func run(t *testing.T, c *commands, s *control.State, steps int) {
 			t.Fatalf("the state before was changed by %+v", cmd)
 		}
 		if refusal != nil {
-			if !errors.Is(refusal, control.ErrStale) && !errors.Is(refusal, control.ErrInvalid) && !errors.Is(refusal, control.ErrNotEnough) &&
+			if !errors.Is(refusal, control.ErrStale) && !errors.Is(refusal, control.ErrInvalid) && !errors.Is(refusal, control.ErrNotEnough) && !errors.Is(refusal, control.ErrLeft) &&
 				!errors.Is(refusal, control.ErrNoTable) && !errors.Is(refusal, control.ErrTableExists) {
 				t.Fatalf("refused without a class: %v", refusal)
 			}
@@ -614,7 +686,7 @@ func checkState(t *testing.T, s *control.State) {
 	}
 	for _, tab := range s.Tables {
 		for home, r := range tab.Roles {
-			if !tab.HasReplica(r.Holder) || r.Next != "" && !tab.HasReplica(r.Next) || r.Next == r.Holder || !tab.HasReplica(r.Seat) {
+			if !tab.HasReplica(r.Holder) || r.Next != "" && !tab.HasReplica(r.Next) || r.Next == r.Holder || !tab.HasReplica(r.Seat) || (r.Next == "") != (r.Was == "") || r.Leaving && r.Next == "" {
 				t.Fatalf("role %q of %s: %+v", home, tab.Name, r)
 			}
 			if home == "" && (tab.Writer != r.Holder || tab.Epoch != r.Epoch) {

@@ -33,9 +33,10 @@ type Config struct {
 	// Tokens holds the join tokens that this region has given out. Nil: nobody can join here.
 	Tokens *identity.Tokens
 	// OnJoin tells that a region proved a join token and has this root, before
-	// the region is answered. It spreads the root (and calls SetTrust); an error
-	// refuses the join and leaves the token usable.
-	OnJoin func(ctx context.Context, region antipode.Region, rootPEM string) error
+	// the region is answered. With replace the root may differ from the one that is
+	// known. It spreads the root (and calls SetTrust); an error refuses the join and
+	// leaves the token usable.
+	OnJoin func(ctx context.Context, region antipode.Region, rootPEM string, replace bool) error
 
 	// Stamp is what heartbeats are answered with. Nil: zero stamps.
 	Stamp func() antipode.Stamp

@@ -186,6 +186,7 @@ func conformance() map[string]func(suite) {
 		"half close":          testHalfClose,
 		"deadlines":           testDeadlines,
 		"peers and heartbeat": testHeartbeat,
+		"ping":                testPing,
 		"unknown peer":        testUnknownPeer,
 		"cut both":            func(t suite) { testCut(t, Both) },
 		"cut outgoing":        func(t suite) { testCut(t, Outgoing) },
@@ -475,8 +476,23 @@ func testHeartbeat(t suite) {
 	eventually(t.T, "connected", func() bool { return a.Connected(mumbai) })
 	eventually(t.T, "observed", func() bool { return last.Load() == int64(antipode.MakeStamp(7, 6)) })
 	eventually(t.T, "told", func() bool { return told.Load() == 1 })
-	if a.Connected("atlantis") || a.RTT("atlantis") != 0 {
+	if a.Connected("atlantis") || a.RTT("atlantis") != 0 || a.LeastRTT("atlantis") != 0 {
 		t.Error("an unknown region is connected")
+	}
+}
+
+// testPing measures a round trip: at least what the link is set to wait.
+func testPing(t suite) {
+	a, _ := pair(t.T, t.world)
+	const delay = 30 * time.Millisecond
+	if err := a.SetDelay(mumbai, delay, 0); err != nil {
+		t.Fatal(err)
+	}
+	if is, err := a.Delay(mumbai); err != nil || is != delay {
+		t.Errorf("the delay is %v, %v; want %v", is, err, delay)
+	}
+	if rtt, err := a.Ping(t.Context(), mumbai); err != nil || rtt < delay {
+		t.Errorf("a ping took %v, %v; want at least %v", rtt, err, delay)
 	}
 }
 
@@ -484,7 +500,9 @@ func testUnknownPeer(t suite) {
 	a, _ := pair(t.T, t.world)
 	_, err := a.Call(t.Context(), "atlantis", "x", nil)
 	_, err2 := a.Dial(t.Context(), "atlantis", KindRaft)
-	for _, err := range []error{err, err2, a.Cut("atlantis", Both), a.Heal("atlantis"), a.SetDelay("atlantis", 0, 0), a.SetBandwidth("atlantis", 0)} {
+	_, err3 := a.Ping(t.Context(), "atlantis")
+	_, err4 := a.Delay("atlantis")
+	for _, err := range []error{err, err2, err3, err4, a.Cut("atlantis", Both), a.Heal("atlantis"), a.SetDelay("atlantis", 0, 0), a.SetBandwidth("atlantis", 0)} {
 		if !errors.Is(err, ErrUnknownPeer) {
 			t.Errorf("got %v", err)
 		}

@@ -155,14 +155,14 @@ func (t *tcpTransport) admit(ctx context.Context, state tls.ConnectionState, fra
 	if request.Region == t.cfg.Self {
 		return nil, fmt.Errorf("%s is the name of the region that you join by way of; choose another", request.Region)
 	}
-	restore, err := t.cfg.Tokens.Redeem(secret, request.Region, t.cfg.Now())
+	inv, restore, err := t.cfg.Tokens.Redeem(secret, request.Region, t.cfg.Now())
 	if err != nil {
 		return nil, err
 	}
-	if known := t.mesh.Trust().PEM(request.Region); known != "" && known != claimed.PEM(request.Region) {
-		err = fmt.Errorf("a region %s with another root is known already; remove it first, or choose another name", request.Region)
+	if known := t.mesh.Trust().PEM(request.Region); known != "" && known != claimed.PEM(request.Region) && !inv.Replace {
+		err = fmt.Errorf("a region %s with another root is known already; choose another name, or, if its machine is gone for good, join with a token that was made with --replace", request.Region)
 	} else {
-		err = t.cfg.OnJoin(ctx, request.Region, claimed.PEM(request.Region))
+		err = t.cfg.OnJoin(ctx, request.Region, claimed.PEM(request.Region), inv.Replace)
 	}
 	if err != nil {
 		return nil, errors.Join(err, restore())

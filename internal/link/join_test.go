@@ -23,13 +23,16 @@ func TestJoin(t *testing.T) {
 	tokens := identity.NewTokens(disk, "tokens")
 	var a *Mesh
 	var log logBuffer
-	var failing atomic.Bool
+	var failing, replacing atomic.Bool
 	cfg := quick(oregon)
 	cfg.Tokens, cfg.Logger = tokens, log.logger()
 	cfg.Trust = w.trust.Without(mumbai)
-	cfg.OnJoin = func(_ context.Context, region antipode.Region, root string) error {
+	cfg.OnJoin = func(_ context.Context, region antipode.Region, root string, replace bool) error {
 		if failing.Load() {
 			return errors.New("the regions do not agree just now")
+		}
+		if replace != replacing.Load() {
+			t.Errorf("replace is %v", replace)
 		}
 		trust, err := a.Trust().With(region, root)
 		if err == nil {
@@ -42,7 +45,7 @@ func TestJoin(t *testing.T) {
 
 	now := time.Now()
 	create := func(region antipode.Region, life time.Duration) string {
-		token, err := tokens.Create(w.ids[oregon], region, life, now)
+		token, err := tokens.Create(w.ids[oregon], identity.Invitation{Region: region, Replace: replacing.Load(), Expires: now.Add(life)}, now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,6 +97,13 @@ func TestJoin(t *testing.T) {
 	if !a.Connected(mumbai) {
 		t.Error("a refused join disturbed the region of that name")
 	}
+	// Its machine is gone, and another one takes its place.
+	replacing.Store(true)
+	anew := newIdentity(t, mumbai)
+	if trust, err := join(create(mumbai, time.Hour), anew); err != nil || trust.PEM(mumbai) != anew.RootPEM() {
+		t.Errorf("it was replaced: %v", err)
+	}
+	eventually(t, "the old one is cut off", func() bool { return !a.Connected(mumbai) && !b.Connected(oregon) })
 	for _, secret := range []string{good, good[len(good)-20:]} {
 		if log.contains(secret) {
 			t.Error("a token is in the log")

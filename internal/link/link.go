@@ -148,6 +148,24 @@ func (m *Mesh) Call(ctx context.Context, to antipode.Region, method string, body
 	return client.call(ctx, method, body)
 }
 
+// Ping measures one round trip to a peer, on the connection that calls use. Like
+// Call it waits while the peer is being connected, which does not count.
+func (m *Mesh) Ping(ctx context.Context, to antipode.Region) (time.Duration, error) {
+	p, ok := m.peers[to]
+	if !ok {
+		return 0, fmt.Errorf("ping %q: %w", to, ErrUnknownPeer)
+	}
+	client, err := p.await(ctx)
+	if err != nil {
+		return 0, err
+	}
+	sent := m.cfg.Now()
+	if _, err := client.call(ctx, heartbeatMethod, nil); err != nil {
+		return 0, err
+	}
+	return m.cfg.Now().Sub(sent), nil
+}
+
 // Dial opens a connection of a kind to a peer, which its HandleConn serves. Like
 // Call it waits while the peer is being connected and fails at once when it is
 // lost. The connection breaks when the peer is lost or distrusted, or the mesh closes.
@@ -275,6 +293,16 @@ func (m *Mesh) RTT(peer antipode.Region) time.Duration {
 	return 0
 }
 
+// LeastRTT returns the shortest round trip to a peer on the connection that there
+// is, or was last, or 0 when it is not known. Unlike RTT it says how far away the
+// peer is, however busy both ends are.
+func (m *Mesh) LeastRTT(peer antipode.Region) time.Duration {
+	if p, ok := m.peers[peer]; ok {
+		return p.leastOfConnection()
+	}
+	return 0
+}
+
 // SetTrust replaces the roots that are believed. Connections with peers that are
 // no longer covered are closed before it returns, and refused from then on.
 func (m *Mesh) SetTrust(trust identity.Trust) {
@@ -322,6 +350,16 @@ func (m *Mesh) SetDelay(peer antipode.Region, delay, jitter time.Duration) error
 	}
 	s.out.setDelay(delay, jitter)
 	return nil
+}
+
+// Delay tells how long what is sent to a peer is held up, one way, without the
+// jitter. Emulated links only.
+func (m *Mesh) Delay(peer antipode.Region) (time.Duration, error) {
+	s, err := m.transport.shapes(peer)
+	if err != nil {
+		return 0, err
+	}
+	return s.out.delay(), nil
 }
 
 // SetBandwidth bounds what is sent to a peer, in bytes per second; 0 lifts the

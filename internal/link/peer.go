@@ -31,13 +31,14 @@ type peer struct {
 	region antipode.Region
 	kick   chan struct{} // cuts a pause short
 
-	mu       sync.Mutex // guards what follows
-	client   *rpcClient // nil while not connected
-	lost     bool       // silent for LostAfter
-	cause    error      // why there is no client
-	rtt      time.Duration
-	heardAt  time.Time // when the peer last answered a heartbeat
-	askedAt  time.Time // when the peer last sent one
+	mu       sync.Mutex    // guards what follows
+	client   *rpcClient    // nil while not connected
+	lost     bool          // silent for LostAfter
+	cause    error         // why there is no client
+	rtt      time.Duration // smoothed
+	leastRTT time.Duration // of the connection; 0: not known
+	heardAt  time.Time     // when the peer last answered a heartbeat
+	askedAt  time.Time     // when the peer last sent one
 	connects uint64
 	changed  chan struct{} // closed and replaced when client or lost change
 
@@ -105,6 +106,19 @@ func (p *peer) smoothedRTT() time.Duration {
 	return p.rtt
 }
 
+func (p *peer) leastOfConnection() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.leastRTT
+}
+
+// forgetLeast begins a connection, which may take another way than the last.
+func (p *peer) forgetLeast() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leastRTT = 0
+}
+
 // kickOff ends a pause between attempts.
 func (p *peer) kickOff() {
 	select {
@@ -154,6 +168,7 @@ func (p *peer) session(ctx context.Context) (up bool, err error) {
 		return false, err
 	}
 	defer func() { client.close(err) }()
+	p.forgetLeast()
 	// The first answer proves that the peer accepted this region's certificate.
 	if err := p.heartbeat(dialCtx, client); err != nil {
 		err = explain(err)
@@ -217,6 +232,9 @@ func (p *peer) heartbeat(ctx context.Context, client *rpcClient) error {
 		p.rtt = rtt
 	}
 	p.rtt += (rtt - p.rtt) / 8
+	if p.leastRTT == 0 || rtt < p.leastRTT {
+		p.leastRTT = rtt
+	}
 	p.mu.Unlock()
 	p.mesh.cfg.Observe(p.region, rtt, stamp)
 	return nil

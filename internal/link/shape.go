@@ -71,6 +71,12 @@ func (s *shape) setDelay(delay, jitter time.Duration) {
 	s.params.Delay, s.params.Jitter = delay, jitter
 }
 
+func (s *shape) delay() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.params.Delay
+}
+
 func (s *shape) setBandwidth(bytesPerSecond int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,12 +96,6 @@ func (s *shape) setCut(reason uint8, on bool) {
 		s.changed = make(chan struct{})
 	}
 	s.cut = next
-}
-
-func (s *shape) delay() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.params.Delay
 }
 
 // shapes are both directions between this region and a peer, and the reason

@@ -299,6 +299,9 @@ func TestMemoryDelay(t *testing.T) {
 		if rtt := a.RTT(mumbai); rtt < there+back-time.Millisecond || rtt > there+back {
 			t.Errorf("RTT is %v, want %v", rtt, there+back)
 		}
+		if rtt := a.LeastRTT(mumbai); rtt != there+back {
+			t.Errorf("the least RTT is %v, want %v", rtt, there+back)
+		}
 
 		if err := a.SetDelay(mumbai, there, 30*time.Millisecond); err != nil {
 			t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/antipode-io/antipode/internal/data/table"
 	"github.com/antipode-io/antipode/internal/hlc"
 	"github.com/antipode-io/antipode/internal/link"
+	"github.com/antipode-io/antipode/internal/link/identity"
 	"github.com/antipode-io/antipode/internal/replica/collision"
 )
 
@@ -70,9 +71,11 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 	st.Roles, st.Lease = r.roles(), r.heldLease()
 	for name, p := range r.mesh.Stats().Peers {
 		_, cut := r.cuts.Load(name)
-		st.Peers = append(st.Peers, operator.PeerStatus{
-			Name: name, Connected: p.Connected, Cut: cut, RTTMS: float64(p.RTT.Microseconds()) / 1000,
-		})
+		peer := operator.PeerStatus{Name: name, Connected: p.Connected, Cut: cut, RTTMS: inMillis(p.RTT)}
+		if delay, err := r.mesh.Delay(name); err == nil { // else nothing is emulated
+			peer.DelayMS = inMillis(delay)
+		}
+		st.Peers = append(st.Peers, peer)
 	}
 	if err := r.clock.Check(); err != nil {
 		st.Clock.Refuses = err.Error()
@@ -105,12 +108,11 @@ func (r *Region) Status(ctx context.Context) (operator.RegionStatus, error) {
 // clockOffset tells by how much this clock is ahead of the live peer that it is
 // best compared with, and how well that is known.
 func (r *Region) clockOffset() (offsetMS, uncertaintyMS float64) {
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	best := hlc.Unknown
 	for _, p := range r.clock.Peers() {
 		if p.Live && p.Uncertainty < best {
 			best = p.Uncertainty
-			offsetMS, uncertaintyMS = ms(-p.Offset), ms(p.Uncertainty)
+			offsetMS, uncertaintyMS = inMillis(-p.Offset), inMillis(p.Uncertainty)
 		}
 	}
 	return offsetMS, uncertaintyMS
@@ -148,9 +150,20 @@ func (r *Region) tableStatus(ctx context.Context, d *data, st *operator.RegionSt
 		if err != nil {
 			return err
 		}
-		st.Tables = append(st.Tables, operator.TableStatus{Name: t.Name, Writes: t.Writes, Writer: t.Writer, Rule: t.Rule, Items: items})
+		st.Tables = append(st.Tables, operator.TableStatus{
+			Name: t.Name, Writes: t.Writes, Writer: t.Writer, Rule: t.Rule, Items: items,
+			Replicas: t.Replicas, Home: homeRule(t), RPO: t.RPO, Copies: t.Copies, Failover: t.Failover,
+		})
 	}
 	return nil
+}
+
+// homeRule writes where items of a partitioned table are born as the spec does.
+func homeRule(t *control.Table) string {
+	if t.HomeAttr != "" {
+		return string(t.HomeBy) + ":" + t.HomeAttr
+	}
+	return string(t.HomeBy)
 }
 
 func (r *Region) table(name string) (*data, *control.Table, error) {
@@ -426,12 +439,16 @@ func (r *Region) RevokeKey(id string) error {
 	return told(r.keys.Revoke(id))
 }
 
-// CreateJoinToken makes a token with which one region can join.
-func (r *Region) CreateJoinToken(_ context.Context, region antipode.Region, life time.Duration) (string, error) {
+// CreateJoinToken makes a token with which one region can join, or join anew.
+func (r *Region) CreateJoinToken(_ context.Context, region antipode.Region, life time.Duration, replace bool) (string, error) {
 	if r.id == nil {
 		return "", errors.New("this region's links are in memory; nobody can join")
 	}
-	token, err := r.tokens.Create(r.id, region, life, r.cfg.Now())
+	if replace && region == r.cfg.Name {
+		return "", fmt.Errorf("%s can't invite who takes its own place; ask another region", region)
+	}
+	now := r.cfg.Now()
+	token, err := r.tokens.Create(r.id, identity.Invitation{Region: region, Replace: replace, Expires: now.Add(life)}, now)
 	if err != nil {
 		return "", err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/antipode-io/antipode"
@@ -24,6 +25,7 @@ func (r *Region) openData() error {
 	if err != nil {
 		return err
 	}
+	r.incarnation.Store(origin.Incarnation)
 	lost, err := r.lostDisk(origin)
 	if err != nil {
 		return err
@@ -128,13 +130,15 @@ func (r *Region) openTables(origin antipode.Origin, filling bool) error {
 			var unreachable *link.UnreachableError
 			return errors.Is(err, link.ErrNoHandler) || errors.As(err, &unreachable) && !unreachable.Sent
 		},
-		Compile: dynamo.Compile, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
+		Compile: dynamo.Compile, Size: dynamo.StoredSize, Filling: filling, Retention: r.cfg.Retention, Logger: r.log,
 		DegradeAfter: time.Duration(r.cfg.Spec.Lease) + degradeGrace,
 		Lease:        r.leases(), Propose: r.proposeStep, Kick: func() { r.applyWaiting(d) },
+		Reaches: func(name antipode.Region) bool { return slices.Contains(r.mesh.Reaches(), name) },
 	})
 	d.ship = ship.New(ship.Config{
 		Journal: log, Members: d.tables.Members, Known: d.tables.Known, Admit: d.tables.Admit, Copier: d.tables, Filling: d.tables.Filling, Logger: r.log,
 		Prompt:  d.tables.Prompt,
+		RTT:     r.mesh.LeastRTT,
 		Session: func(txn *journal.Txn) ship.Session { return d.tables.Session(txn) },
 		Stamp:   func() antipode.Stamp { return antipode.MakeStamp(r.wall().UnixMilli(), 0) },
 	})
@@ -234,13 +238,17 @@ func (r *Region) protect(d *data) {
 func (r *Region) declareTables() {
 	for _, t := range r.cfg.Spec.ControlTables() {
 		for r.ctx.Err() == nil {
-			if _, ok := r.group.State().Tables[t.Name]; ok {
+			state := r.group.State()
+			if state.Dropped[t.Name] {
+				r.log.Warn("table of the spec is not made", "table", t.Name, "error", control.ErrDropped)
+			}
+			if state.Tables[t.Name] != nil || state.Dropped[t.Name] {
 				break
 			}
 			t.Created = r.wall().UnixMilli()
 			_, err := r.propose(control.Command{CreateTable: &t})
 			switch {
-			case err == nil, errors.Is(err, control.ErrTableExists):
+			case err == nil, errors.Is(err, control.ErrTableExists), errors.Is(err, control.ErrDropped):
 			case errors.Is(err, control.ErrInvalid):
 				// Its replicas may not be known yet: they introduce themselves.
 				r.log.Info("table of the spec has to wait", "table", t.Name, "error", err)
@@ -284,9 +292,9 @@ func (r *Region) awaitTables() error {
 }
 
 func (r *Region) missingTables() (names []string) {
-	there := r.group.State().Tables
+	state := r.group.State()
 	for _, t := range r.cfg.Spec.ControlTables() {
-		if there[t.Name] == nil && t.HasReplica(r.cfg.Name) {
+		if state.Tables[t.Name] == nil && !state.Dropped[t.Name] && t.HasReplica(r.cfg.Name) {
 			names = append(names, t.Name)
 		}
 	}
@@ -322,6 +330,7 @@ func (r *Region) openDynamo() error {
 	if err != nil {
 		return err
 	}
+	r.wg.Go(func() { server.Expire(r.ctx) })
 	r.serve("DynamoDB API", func() error { return server.Serve(r.ctx, ln) }, server.Shutdown)
 	return nil
 }

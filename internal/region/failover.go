@@ -45,6 +45,9 @@ func (r *Region) report() failover.Report {
 	default:
 	}
 	out.Lag = d.ship.Lag()
+	if err := r.clock.Check(); err != nil {
+		out.Refuses = err.Error()
+	}
 	return out
 }
 

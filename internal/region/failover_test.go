@@ -24,6 +24,12 @@ func (w *world) eventually(limit time.Duration, what string, done func() bool) t
 	return time.Since(start)
 }
 
+// leased reports whether a region may act in its roles, as far as leases go.
+func (w *world) leased(region antipode.Region) bool {
+	r := w.regions[region]
+	return r.lease != nil && r.lease.Valid()
+}
+
 // isolate cuts a region off from everybody.
 func (w *world) isolate(name antipode.Region) {
 	w.t.Helper()
@@ -53,14 +59,14 @@ func TestLeaseEnds(t *testing.T) {
 		defer w.close()
 		w.ready()
 		w.eventually(10*time.Second, "the witness leads", func() bool { return w.regions["frankfurt"].leads() })
-		w.eventually(5*time.Second, "oregon has a lease", w.regions["oregon"].leased)
+		w.eventually(5*time.Second, "oregon has a lease", func() bool { return w.leased("oregon") })
 		// Nothing moves as long as everybody is well, nor when two are cut from each other.
 		if err := w.regions["oregon"].mesh.Cut("mumbai", link.Both); err != nil {
 			t.Fatal(err)
 		}
 		for range 600 {
 			time.Sleep(50 * time.Millisecond)
-			if !w.regions["oregon"].leased() || !w.regions["mumbai"].leased() {
+			if !w.leased("oregon") || !w.leased("mumbai") {
 				t.Fatal("a region lost its lease while it reached a majority")
 			}
 		}
@@ -76,7 +82,7 @@ func TestLeaseEnds(t *testing.T) {
 		for !w.stateOf("mumbai").Fenced("oregon") {
 			time.Sleep(time.Millisecond)
 		}
-		if w.regions["oregon"].leased() {
+		if w.leased("oregon") {
 			t.Error("it was fenced while it had a lease")
 		}
 		role := w.stateOf("mumbai").Tables["catalog"].Role("")
@@ -119,6 +125,41 @@ func TestFencedInTime(t *testing.T) {
 	}
 }
 
+// TestCutFromLeader cuts a region from the leader alone: others pass its renewals
+// on, so that it has its lease without a break until another one leads.
+func TestCutFromLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.ready()
+		w.eventually(10*time.Second, "the witness leads", func() bool { return w.regions["frankfurt"].leads() })
+		for round, name := range []antipode.Region{"oregon", "mumbai", "oregon"} {
+			w.eventually(5*time.Second, "it has a lease", func() bool { return w.leased(name) })
+			time.Sleep(5*time.Second + time.Duration(round)*170*time.Millisecond)
+			leader, _ := w.regions[name].group.Leader()
+			if leader == name {
+				t.Fatalf("%s leads", name)
+			}
+			if err := w.regions[name].mesh.Cut(leader, link.Both); err != nil {
+				t.Fatal(err)
+			}
+			for range 1000 {
+				time.Sleep(10 * time.Millisecond)
+				if !w.leased(name) {
+					t.Fatalf("%s lost its lease, cut from %s alone", name, leader)
+				}
+			}
+			if err := w.regions[name].mesh.Heal(leader); err != nil {
+				t.Fatal(err)
+			}
+			w.eventually(20*time.Second, "the witness leads again", func() bool { return w.regions["frankfurt"].leads() })
+		}
+		if s := w.stateOf("mumbai"); s.LastFailover != 0 || s.Fences != 0 {
+			t.Errorf("failovers without cause: %+v", s.Failovers)
+		}
+	})
+}
+
 // TestLeaderFrozen: the voter that leads, a witness, stands still. Another one
 // leads soon enough for nobody to be without a lease for long, again and again.
 func TestLeaderFrozen(t *testing.T) {
@@ -142,7 +183,7 @@ func TestLeaderFrozen(t *testing.T) {
 			without := time.Duration(0)
 			for range 300 {
 				time.Sleep(10 * time.Millisecond)
-				if !w.regions["oregon"].leased() || !w.regions["mumbai"].leased() {
+				if !w.leased("oregon") || !w.leased("mumbai") {
 					without += 10 * time.Millisecond
 				}
 			}
@@ -189,7 +230,7 @@ func TestFailover(t *testing.T) {
 		defer w.close()
 		w.ready()
 		w.eventually(10*time.Second, "the witness leads", func() bool { return w.regions["frankfurt"].leads() })
-		w.eventually(5*time.Second, "both have leases", func() bool { return w.regions["oregon"].leased() && w.regions["mumbai"].leased() })
+		w.eventually(5*time.Second, "both have leases", func() bool { return w.leased("oregon") && w.leased("mumbai") })
 		for _, name := range []string{"catalog", "users"} {
 			if err := w.put("oregon", name, "before"); err != nil {
 				t.Fatal(err)
@@ -229,7 +270,7 @@ func TestFailover(t *testing.T) {
 		healed := time.Now()
 		w.eventually(20*time.Second, "oregon rejoins", func() bool {
 			l := w.stateOf("oregon").Regions["oregon"].Lease
-			return !l.Fenced && l.Number == 2 && w.regions["oregon"].leased()
+			return !l.Fenced && l.Number == 2 && w.leased("oregon")
 		})
 		t.Logf("oregon is back %v after the heal", time.Since(healed))
 		w.eventually(5*time.Second, "oregon has what was written meanwhile", func() bool { return w.has("oregon", "catalog", "after") })

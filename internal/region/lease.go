@@ -2,8 +2,11 @@ package region
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
+	"github.com/antipode-io/antipode"
 	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/control/lease"
 )
@@ -14,6 +17,7 @@ import (
 func (r *Region) openLease() error {
 	length := time.Duration(r.cfg.Spec.Lease)
 	r.watch = lease.NewWatch(length, r.cfg.Boottime)
+	r.mesh.HandleCall(methodRenew, r.serveRenew)
 	r.wg.Go(r.watchLeases)
 	if r.spec.Witness || !r.cfg.Spec.HasSpareMajority() {
 		return nil
@@ -61,18 +65,66 @@ func (r *Region) keepLease() {
 	}
 }
 
+// methodRenew asks another voter to pass a renewal on to the leader.
+const methodRenew = "region.renew"
+
+// renew asks for a renewal, and, where no answer comes before the next one is
+// due, asks the other voters to pass it on: this region may be cut from the leader
+// alone. It counts from before it was asked for first, whichever way it went.
 func (r *Region) renew(number uint64) {
 	begun := r.lease.Begin()
 	ctx, cancel := context.WithTimeout(r.ctx, r.lease.Length())
 	defer cancel()
-	_, err := r.group.Propose(ctx, control.Command{Renew: &control.Renew{
-		Region: r.cfg.Name, Number: number, Length: r.lease.Length().Milliseconds(),
-	}})
-	if err == nil {
-		r.lease.Renewed(begun)
-	} else if r.ctx.Err() == nil {
-		r.log.Debug("renew lease", "error", err)
+	c := control.Renew{Region: r.cfg.Name, Number: number, Length: r.lease.Length().Milliseconds(), Incarnation: r.incarnation.Load()}
+	peers := r.mesh.Peers()
+	answers := make(chan error, 1+len(peers))
+	r.wg.Go(func() {
+		_, err := r.group.Propose(ctx, control.Command{Renew: &c})
+		answers <- err
+	})
+	asked, relay := 1, time.After(r.lease.Every())
+	for {
+		select {
+		case err := <-answers:
+			if err == nil {
+				r.lease.Renewed(begun)
+				return
+			}
+			if asked--; asked == 0 {
+				if r.ctx.Err() == nil {
+					r.log.Debug("renew lease", "error", err)
+				}
+				return
+			}
+		case <-relay:
+			for _, peer := range peers {
+				asked++
+				r.wg.Go(func() { answers <- r.renewBy(ctx, peer, c) })
+			}
+		}
 	}
+}
+
+func (r *Region) renewBy(ctx context.Context, peer antipode.Region, c control.Renew) error {
+	body, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	_, err = r.mesh.Call(ctx, peer, methodRenew, body)
+	return err
+}
+
+// serveRenew passes another region's renewal on.
+func (r *Region) serveRenew(ctx context.Context, from antipode.Region, body []byte) ([]byte, error) {
+	var c control.Renew
+	if err := json.Unmarshal(body, &c); err != nil {
+		return nil, err
+	}
+	if c.Region != from {
+		return nil, fmt.Errorf("%w: %s asks for a lease of %s", control.ErrInvalid, from, c.Region)
+	}
+	_, err := r.proposeStep(ctx, control.Command{Renew: &c})
+	return nil, err
 }
 
 // leaseGrace is how long a region waits for its lease before it serves without.
@@ -111,6 +163,3 @@ func (r *Region) proposeStep(ctx context.Context, c control.Command) (*control.S
 	defer cancel()
 	return r.group.Propose(ctx, c)
 }
-
-// leased reports whether this region may act in its roles, as far as leases go.
-func (r *Region) leased() bool { return r.lease != nil && r.lease.Valid() }

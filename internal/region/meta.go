@@ -17,6 +17,7 @@ const (
 	metaCeiling     = "mceiling"     // the clock's ceiling, 8 bytes
 	metaIncarnation = "mincarnation" // of the journal, 4 bytes
 	metaRecovered   = "mrecovered"   // the incarnation that has all that the one before had told others
+	metaReroot      = "mreroot/"     // and a region whose root was replaced here: the one that the group knows, as PEM
 )
 
 func (m *meta) get(key string, size int) ([]byte, error) {
@@ -37,6 +38,10 @@ func (m *meta) get(key string, size int) ([]byte, error) {
 func (m *meta) set(key string, value []byte) error {
 	b := m.store.NewBatch()
 	b.Set([]byte(key), value)
+	return m.apply(key, b)
+}
+
+func (m *meta) apply(key string, b engine.Batch) error {
 	c, err := m.store.Apply(b)
 	if err == nil {
 		err = c.Wait()
@@ -45,6 +50,12 @@ func (m *meta) set(key string, value []byte) error {
 		return fmt.Errorf("store %s: %w", key[1:], err)
 	}
 	return nil
+}
+
+func (m *meta) remove(key string) error {
+	b := m.store.NewBatch()
+	b.Delete([]byte(key))
+	return m.apply(key, b)
 }
 
 func (m *meta) ceiling() (antipode.Stamp, error) {

@@ -31,17 +31,20 @@ const methodFrontiers = "region.frontiers"
 func (d *data) serveFrontiers(context.Context, antipode.Region, []byte) ([]byte, error) {
 	out := make(map[string]map[string]uint64)
 	for _, id := range d.journal.Shards() {
-		marks := make(map[string]uint64)
-		for _, m := range d.journal.Shard(id).Durable() {
-			marks[m.Origin.String()] = m.Seq
-		}
-		out[id.String()] = marks
+		out[id.String()] = d.journal.Shard(id).Durable().Marks()
 	}
 	return json.Marshal(out)
 }
 
 // grantsExpire is longer than any request between regions may take.
 const grantsExpire = 5 * time.Second
+
+// forgottenExpire is after how long nothing is under way any more that this
+// region allowed before it lost its disk: births, and what a machine does whose
+// place it has taken, under a lease that it can't renew.
+func (r *Region) forgottenExpire() time.Duration {
+	return max(grantsExpire, time.Duration(r.cfg.Spec.Lease)+time.Second)
+}
 
 // recover makes a region that lost its disk wait, before it serves anybody,
 // until it holds again what the others hold: as a writer, home or arbiter it
@@ -51,7 +54,7 @@ func (r *Region) recover(origin antipode.Origin) error {
 	// forgotten, may still be under way. After this wait each has happened, and is
 	// among what the others are asked for below, or has failed.
 	r.because("it lost its journal and waits until nothing that it had allowed is still under way")
-	if !r.spec.Witness && !r.every(grantsExpire-r.cfg.Now().Sub(r.started)) {
+	if !r.spec.Witness && !r.every(r.forgottenExpire()) {
 		return r.ctx.Err()
 	}
 	tables := r.data.Load().tables
@@ -122,12 +125,8 @@ func (r *Region) askFrontiers(ctx context.Context, peer antipode.Region) (map[an
 		if err != nil {
 			return nil, fmt.Errorf("frontiers of %s: %w", peer, err)
 		}
-		for name, seq := range marks {
-			o, err := antipode.ParseOrigin(name)
-			if err != nil {
-				return nil, fmt.Errorf("frontiers of %s: %w", peer, err)
-			}
-			all[id] = all[id].With(o, seq)
+		if all[id], err = antipode.ParseMarks(marks); err != nil {
+			return nil, fmt.Errorf("frontiers of %s: %w", peer, err)
 		}
 	}
 	return all, nil

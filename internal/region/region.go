@@ -68,6 +68,8 @@ type Region struct {
 	data   atomic.Pointer[data]                              // once the journal has an author; never for a witness that keeps none
 	reason atomic.Pointer[string]                            // why it is not ready
 
+	incarnation atomic.Uint32 // of the journal; 0 as long as it is not known
+
 	ready  chan struct{}
 	failed chan error
 
@@ -75,6 +77,7 @@ type Region struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	trustMu sync.Mutex // held while what is trusted changes
 	watchMu sync.Mutex // guards what follows
 	watch   *lease.Watch
 	views   map[antipode.Region]view // what others have reported

@@ -95,6 +95,9 @@ func (r *Region) Switch(ctx context.Context, q operator.SwitchRequest) (operator
 		return out, fmt.Errorf("%w: %s reaches %d of %d voters, so it can't agree on anything, and what it knows of who accepts writes may be old; nothing was changed",
 			operator.ErrUnavailable, r.cfg.Name, len(st.Reachable), len(st.Voters))
 	}
+	if q.Cancel {
+		return r.callOff(ctx, q)
+	}
 	s := r.group.State()
 	c, err := r.planSwitch(s, q, &out)
 	if err != nil {
@@ -117,6 +120,71 @@ func (r *Region) Switch(ctx context.Context, q operator.SwitchRequest) (operator
 		out.Roles = append(out.Roles, roleStatus(r.group.State(), id.RoleID))
 	}
 	return out, failed
+}
+
+// callOff calls off what is being switched and has not begun to move.
+func (r *Region) callOff(ctx context.Context, q operator.SwitchRequest) (out operator.SwitchStatus, err error) {
+	called := map[control.RoleID]bool{}
+	for {
+		s := r.group.State()
+		offs, left, err := r.underWay(s, q)
+		switch {
+		case err != nil:
+			return out, err
+		case len(offs) == 0 && len(called) == 0 && len(left) > 0:
+			role := roleStatus(s, left[0])
+			return out, fmt.Errorf("%w: the point of no return has passed: %s has handed %s to %s, which takes it over as soon as it can; if %s is lost, see `antipode failover %s`",
+				operator.ErrConflict, role.Holder, role.Table, role.Next, role.Next, role.Next)
+		case len(offs) == 0 && len(called) == 0:
+			return out, fmt.Errorf("%w: nothing of %s is being switched; see `antipode status`", operator.ErrConflict, cmp.Or(q.Table, string(q.Region)))
+		case len(offs) == 0:
+			out.Pending = len(left)
+			for _, id := range slices.SortedFunc(maps.Keys(called), control.RoleID.Compare) {
+				out.Roles = append(out.Roles, roleStatus(s, id))
+			}
+			return out, nil
+		}
+		for _, off := range offs {
+			_, err := r.group.Propose(ctx, control.Command{CallOff: off})
+			switch {
+			case err == nil:
+				for _, id := range off.Roles {
+					called[id.RoleID] = true
+				}
+			case !errors.Is(err, control.ErrStale) && !errors.Is(err, control.ErrLeft): // else it has gone on: look again
+				return out, told(err)
+			}
+		}
+	}
+}
+
+// underWay finds what is being switched and may be called off, by heir, and what
+// has gone too far.
+func (r *Region) underWay(s *control.State, q operator.SwitchRequest) (offs []*control.CallOff, left []control.RoleID, err error) {
+	if _, ok := s.Tables[q.Table]; q.Table != "" && !ok {
+		return nil, nil, fmt.Errorf("%w: there is no table %s", operator.ErrNotFound, q.Table)
+	}
+	if reg, ok := s.Regions[q.Region]; q.Region != "" && (!ok || reg.Witness) {
+		return nil, nil, fmt.Errorf("%w: there is neither a table nor a region with data that is called %s", operator.ErrNotFound, q.Region)
+	}
+	for _, t := range sortedTables(s) {
+		for _, home := range slices.Sorted(maps.Keys(t.Roles)) {
+			id, role := control.RoleID{Table: t.ID, Home: home}, t.Role(home)
+			switch {
+			case q.Table != "" && t.Name != q.Table, q.Region != "" && role.Holder != q.Region, role.Next == "", q.To != "" && role.Next != q.To:
+			case role.Leaving:
+				left = append(left, id)
+			default:
+				i := slices.IndexFunc(offs, func(c *control.CallOff) bool { return c.To == role.Next })
+				if i < 0 {
+					i = len(offs)
+					offs = append(offs, &control.CallOff{To: role.Next, By: q.By, Why: q.Why, At: r.cfg.Now().UnixMilli()})
+				}
+				offs[i].Roles = append(offs[i].Roles, control.RoleEpoch{RoleID: id, Epoch: role.Epoch})
+			}
+		}
+	}
+	return offs, left, nil
 }
 
 // planSwitch lists the roles that are to move.
@@ -173,6 +241,8 @@ func (r *Region) checkHeir(v failover.View, s *control.State, c *control.Switch)
 		return fmt.Errorf("%w: %s can't be reached from %s, and could not take over", operator.ErrUnavailable, c.To, r.cfg.Name)
 	case !heir.Serving:
 		return fmt.Errorf("%w: %s is starting, and could not take over yet", operator.ErrUnavailable, c.To)
+	case heir.Refuses != "":
+		return fmt.Errorf("%w: %s accepts no writes: %s", operator.ErrConflict, c.To, heir.Refuses)
 	}
 	for _, id := range c.Roles {
 		t, _ := s.TableByID(id.Table)
@@ -208,7 +278,7 @@ func (r *Region) switching(c *control.Switch) (pending int, err error) {
 		case role.Next == c.To:
 			pending++
 		case role.Epoch == id.Epoch:
-			pending++ // the state here is older than the command
+			return pending, fmt.Errorf("%w: it was called off, or %s was lost before %s had handed anything to it; %s keeps its role of %s", operator.ErrConflict, c.To, role.Holder, role.Holder, t.Name)
 		default:
 			return pending, fmt.Errorf("%w: a failover came between: a role of %s went to %s", operator.ErrConflict, t.Name, role.Holder)
 		}
@@ -388,7 +458,7 @@ func (r *Region) awaitCutoffs(ctx context.Context, v failover.View, lost antipod
 			out.Roles = append(out.Roles, roleStatus(s, id.RoleID))
 		}
 	}
-	out.Left = tableNames(s, s.RolesOf(lost))
+	out.Left = tableNames(s, s.LostWith(lost))
 	return out, nil
 }
 
@@ -419,6 +489,11 @@ func (r *Region) Failovers(ctx context.Context) (operator.FailoverList, error) {
 		}
 		out.Failovers = append(out.Failovers, st)
 	}
+	forced, err := r.forcedAlone(v.State)
+	if err != nil {
+		return out, told(err)
+	}
+	out.Failovers = append(forced, out.Failovers...)
 	r.watchMu.Lock()
 	defer r.watchMu.Unlock()
 	for _, name := range v.State.Members() {
@@ -427,6 +502,34 @@ func (r *Region) Failovers(ctx context.Context) (operator.FailoverList, error) {
 			Region: name, Condition: string(seen[name].Condition), Why: seen[name].Why, Fenced: l.Fenced, Since: l.Since,
 			AgeMS: r.watch.Age(name).Milliseconds(),
 		})
+	}
+	return out, nil
+}
+
+// forcedAlone lists what a person forced here and the group does not know of yet.
+func (r *Region) forcedAlone(s *control.State) ([]operator.FailoverStatus, error) {
+	d := r.data.Load()
+	if d == nil {
+		return nil, nil
+	}
+	all, err := d.tables.Forced()
+	if err != nil {
+		return nil, err
+	}
+	var out []operator.FailoverStatus
+	for _, f := range all {
+		if slices.ContainsFunc(slices.Collect(maps.Values(s.Failovers)), func(g *control.Failover) bool {
+			return g.Forced && g.Lost == f.Lost && g.Successor == r.cfg.Name && g.Began == f.At
+		}) {
+			continue // it has just been told
+		}
+		st := operator.FailoverStatus{Lost: f.Lost, Successor: r.cfg.Name, Forced: true, By: f.By, Why: f.Why, Began: f.At, Fixed: f.At}
+		for _, id := range f.Roles {
+			role := roleStatus(s, id.RoleID)
+			role.Holder, role.Epoch, role.Next, role.Failover = r.cfg.Name, id.Epoch, "", 0
+			st.Roles = append(st.Roles, role)
+		}
+		out = append(out, st)
 	}
 	return out, nil
 }

@@ -39,7 +39,7 @@ func TestFailoverByPerson(t *testing.T) {
 		defer w.close()
 		w.ready()
 		w.eventually(20*time.Second, "all tables are there", func() bool { return len(w.stateOf("mumbai").Tables) == 4 })
-		w.eventually(5*time.Second, "oregon has a lease", w.regions["oregon"].leased)
+		w.eventually(5*time.Second, "oregon has a lease", func() bool { return w.leased("oregon") })
 		mumbai := w.regions["mumbai"]
 		ask := func(lost antipode.Region) (operator.FailoverResult, error) {
 			return mumbai.Failover(t.Context(), operator.FailoverRequest{Region: lost, By: "me", Why: "fire"})
@@ -125,6 +125,7 @@ func TestSwitchRefused(t *testing.T) {
 		}{
 			"silent":      {nil, operator.ErrUnavailable, "can't be reached from oregon"},
 			"starting":    {&failover.Report{Reaches: both}, operator.ErrUnavailable, "mumbai is starting"},
+			"clock":       {&failover.Report{Serving: true, Reaches: both, Refuses: "its clock is ahead"}, operator.ErrConflict, "mumbai accepts no writes: its clock is ahead"},
 			"cut off":     {&failover.Report{Serving: true, Reaches: both[:1]}, operator.ErrUnavailable, "can't reach each other"},
 			"not heard":   {&failover.Report{Serving: true, Reaches: both}, operator.ErrUnavailable, "can't tell how far"},
 			"lagging":     {&failover.Report{Serving: true, Reaches: both, Lag: map[antipode.Region]time.Duration{"oregon": 12 * time.Second}}, operator.ErrConflict, "behind oregon by 12s"},

@@ -2,33 +2,49 @@ package region
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/antipode-io/antipode"
 	"github.com/antipode-io/antipode/internal/control"
+	"github.com/antipode-io/antipode/internal/engine"
 	"github.com/antipode-io/antipode/internal/link/identity"
 )
 
 // onJoin is told that a region has proved a join token. Its root is kept here
 // at once, and reaches the others through the group.
-func (r *Region) onJoin(_ context.Context, region antipode.Region, rootPEM string) error {
+func (r *Region) onJoin(_ context.Context, region antipode.Region, rootPEM string, replace bool) error {
 	if _, ok := r.cfg.Spec.Region(region); !ok {
 		return fmt.Errorf("region %s is not in the spec of %s; add it there first", region, r.cfg.Name)
 	}
-	if known := r.mesh.Trust().PEM(region); known != "" && known != rootPEM {
-		return fmt.Errorf("region %s is known here with another root; if it was made anew, remove the old root from every region first", region)
+	known := r.mesh.Trust().PEM(region)
+	if known != "" && known != rootPEM {
+		if !replace {
+			return fmt.Errorf("region %s is known here with another root", region)
+		}
+		var was string
+		if def, ok := r.group.State().Regions[region]; ok {
+			was = def.RootPEM
+		}
+		// Before the group agrees: without this region it may have no majority.
+		if err := r.meta.set(metaReroot+string(region), []byte(was)); err != nil {
+			return err
+		}
+		r.log.Warn("another machine takes the place of a lost one", "replaced", string(region))
 	}
 	r.log.Info("region joined", "joined", string(region))
 	return r.trust(map[antipode.Region]string{region: rootPEM})
 }
 
-// trust adds roots to those that are believed here.
+// trust makes these the roots that are believed here of their regions.
 func (r *Region) trust(roots map[antipode.Region]string) error {
+	r.trustMu.Lock()
+	defer r.trustMu.Unlock()
 	t := r.mesh.Trust()
 	changed := false
 	for region, pem := range roots {
-		if pem == "" || t.Has(region) {
+		if pem == t.PEM(region) {
 			continue
 		}
 		var err error
@@ -50,34 +66,82 @@ func (r *Region) trust(roots map[antipode.Region]string) error {
 // keepRoots introduces to the group the regions of the spec with the roots that
 // are known here, and takes over those that the group knows.
 func (r *Region) keepRoots() {
+	self := r.mesh.Trust().PEM(r.cfg.Name)
+	known := false // to the group, as the root of this region
 	for r.ctx.Err() == nil {
 		changed := r.group.Changed()
-		state := r.group.State()
 		if r.cfg.Network == nil {
-			roots := make(map[antipode.Region]string)
-			for name, reg := range state.Regions {
-				roots[name] = reg.RootPEM
-			}
-			if err := r.trust(roots); err != nil {
+			regions := r.group.State().Regions
+			if err := r.adoptRoots(regions); err != nil && r.ctx.Err() == nil {
 				r.log.Error("take over roots", "error", err)
 			}
-		}
-		for _, def := range r.cfg.Spec.ControlRegions() {
-			if r.cfg.Network == nil {
-				def.RootPEM = r.mesh.Trust().PEM(def.Name)
-			}
-			if known, ok := state.Regions[def.Name]; ok && (def.RootPEM == "" || known.RootPEM == def.RootPEM) {
-				continue
-			}
-			if _, err := r.propose(control.Command{PutRegion: &def}); err != nil && r.ctx.Err() == nil {
-				r.log.Debug("introduce region", "introduced", string(def.Name), "error", err)
-				break
+			// One that takes the place of another sees the other's root first.
+			if def := regions[r.cfg.Name]; def != nil && def.RootPEM == self {
+				known = true
+			} else if known {
+				r.fail(fmt.Errorf("region %s stops: another machine was let in in its place; take this one's data away, it is no part of the system any more", r.cfg.Name))
 			}
 		}
+		r.introduce()
 		select {
 		case <-changed:
 		case <-time.After(2 * time.Second): // a root may have come by a join
 		case <-r.ctx.Done():
+		}
+	}
+}
+
+// adoptRoots believes what the group knows, but for a root that was replaced by
+// a join here: that is told to the group.
+func (r *Region) adoptRoots(known map[antipode.Region]*control.Region) error {
+	roots := make(map[antipode.Region]string)
+	for name, def := range known {
+		if def.RootPEM == "" || name == r.cfg.Name {
+			continue
+		}
+		told, err := r.tellReroot(def)
+		if err != nil {
+			return err
+		}
+		if told {
+			roots[name] = def.RootPEM
+		}
+	}
+	return r.trust(roots)
+}
+
+// tellReroot reports whether the group's root of a region is to be believed. It
+// is not as long as the group does not know that it was replaced here.
+func (r *Region) tellReroot(def *control.Region) (bool, error) {
+	key := metaReroot + string(def.Name)
+	was, err := r.meta.store.Get(nil, []byte(key))
+	if errors.Is(err, engine.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if root := r.mesh.Trust().PEM(def.Name); root != def.RootPEM && string(was) == def.RootPEM {
+		_, err := r.propose(control.Command{Reroot: &control.Reroot{Region: def.Name, Was: string(was), RootPEM: root}})
+		return false, err // the next state tells
+	}
+	return true, r.meta.remove(key)
+}
+
+// introduce tells the group of regions of the spec that it does not know, or
+// whose root it does not know.
+func (r *Region) introduce() {
+	state := r.group.State()
+	for _, def := range r.cfg.Spec.ControlRegions() {
+		if r.cfg.Network == nil {
+			def.RootPEM = r.mesh.Trust().PEM(def.Name)
+		}
+		if known, ok := state.Regions[def.Name]; ok && (def.RootPEM == "" || known.RootPEM != "") {
+			continue
+		}
+		if _, err := r.propose(control.Command{PutRegion: &def}); err != nil && r.ctx.Err() == nil {
+			r.log.Debug("introduce region", "introduced", string(def.Name), "error", err)
+			return
 		}
 	}
 }

@@ -23,7 +23,7 @@ func TestFailoverLosesNothing(t *testing.T) {
 		})
 		defer w.close()
 		w.ready()
-		w.eventually(5*time.Second, "oregon has a lease", func() bool { return w.regions["oregon"].leased() })
+		w.eventually(5*time.Second, "oregon has a lease", func() bool { return w.leased("oregon") })
 		time.Sleep(5 * time.Second) // until the witness has been told what there is
 		if err := w.regions["oregon"].mesh.Cut("mumbai", link.Both); err != nil {
 			t.Fatal(err)

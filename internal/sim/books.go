@@ -31,6 +31,7 @@ type write struct {
 	acked bool       // somebody was told that it is safe
 	left  bool       // it was sent to another region
 	safe  bool       // another region had it on its disk when its author lost its own
+	bare  bool       // a disk was lost that had the only copy but its author's
 
 	ruled  bool // it was written under a role
 	role   control.RoleID

@@ -43,7 +43,9 @@ func FailoverBugs() []Bug {
 
 // roles gives a region's tables what they need to take part in failovers.
 func (g bugs) roles(c *core, cfg *table.Config) {
-	cfg.Lease = func() bool { return g.s.leased(c) }
+	if g.s.leases(c.site) {
+		cfg.Lease = func() bool { return g.s.leased(c) }
+	}
 	cfg.Propose = func(ctx context.Context, cmd control.Command) (*control.State, error) { return g.propose(ctx, c, cmd) }
 	cfg.DegradeAfter = leaseLength + time.Second
 	cfg.Kick = func() {

@@ -1,10 +1,27 @@
 package sim
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"time"
 )
+
+// kinds are what else regions with a control group have to survive.
+var kinds = map[string]func(seed uint64) Config{
+	"lease": failoverConfig,
+	"disk": func(seed uint64) Config {
+		cfg := failoverConfig(seed)
+		cfg.LoseDisk = true
+		return cfg
+	},
+	"alone": func(seed uint64) Config {
+		return Config{Seed: seed, Regions: 2, Steps: 200 + int(seed%3)*100, Group: true, Alone: true}
+	},
+	"witness": func(seed uint64) Config {
+		return Config{Seed: seed, Regions: 2, Steps: 200 + int(seed%3)*100, Group: true, Journaling: true}
+	},
+}
 
 // failoverConfig is what a seed runs with a control group.
 func failoverConfig(seed uint64) Config {
@@ -12,30 +29,41 @@ func failoverConfig(seed uint64) Config {
 }
 
 // TestFailovers runs a few seeds with a control group, leases, failovers and
-// switches. ANTIPODE_SEED names one and prints its trace, ANTIPODE_FAILOVER_SEEDS
-// says how many, ANTIPODE_FIRST the first.
+// switches. ANTIPODE_KIND names one of kinds, ANTIPODE_SEED a seed, and prints its
+// trace; ANTIPODE_FAILOVER_SEEDS says how many, ANTIPODE_FIRST the first.
 func TestFailovers(t *testing.T) {
-	first, n := number(t, "ANTIPODE_FIRST", 1), number(t, "ANTIPODE_FAILOVER_SEEDS", 4)
-	only := os.Getenv("ANTIPODE_SEED") != ""
-	if only {
-		first, n = number(t, "ANTIPODE_SEED", 0), 1
-	}
-	total := map[string]int{}
-	for seed := first; seed < first+n; seed++ {
-		began := time.Now()
-		cfg := failoverConfig(seed)
-		if only && testing.Verbose() {
-			cfg.Log = os.Stdout
+	first, only := number(t, "ANTIPODE_FIRST", 1), os.Getenv("ANTIPODE_SEED") != ""
+	for _, kind := range sortedKeys(kinds) {
+		if want := os.Getenv("ANTIPODE_KIND"); want != "" && want != kind {
+			continue
 		}
-		res := Run(t, cfg)
-		t.Logf("seed %d: %d events, %v of virtual time in %v, %d incidents", seed, res.Events, res.Virtual, time.Since(began), len(res.Incidents))
-		reportShrunk(t, cfg, res)
-		for name, n := range res.Stats {
-			total[name] += n
+		n := uint64(1)
+		if kind == "lease" {
+			n = 4
 		}
-	}
-	for _, name := range sortedKeys(total) {
-		t.Logf("%8d %s", total[name], name)
+		n = number(t, "ANTIPODE_FAILOVER_SEEDS", n)
+		if only {
+			first, n = number(t, "ANTIPODE_SEED", 0), 1
+		}
+		t.Run(kind, func(t *testing.T) {
+			total := map[string]int{}
+			for seed := first; seed < first+n; seed++ {
+				began := time.Now()
+				cfg := kinds[kind](seed)
+				if only && testing.Verbose() {
+					cfg.Log = os.Stdout
+				}
+				res := Run(t, cfg)
+				t.Logf("seed %d: %d events, %v of virtual time in %v, %d incidents", seed, res.Events, res.Virtual, time.Since(began), len(res.Incidents))
+				reportShrunk(t, cfg, res, fmt.Sprintf("ANTIPODE_KIND=%s ANTIPODE_SEED=%d go test ./internal/sim -run '^TestFailovers$' -v", kind, seed))
+				for name, n := range res.Stats {
+					total[name] += n
+				}
+			}
+			for _, name := range sortedKeys(total) {
+				t.Logf("%8d %s", total[name], name)
+			}
+		})
 	}
 }
 

@@ -65,7 +65,7 @@ func (s *simulation) newGroup() {
 	for _, r := range s.order {
 		add(r.name)
 	}
-	if len(s.order)%2 == 0 && !s.cfg.Alone {
+	if len(s.order)%2 == 0 && !s.cfg.Alone { // it keeps nothing
 		add(witness)
 	}
 	s.group = g
@@ -143,7 +143,7 @@ func (s *simulation) up(name antipode.Region) bool {
 	if r := s.sites[name]; r != nil {
 		return r.core != nil
 	}
-	return true // the witness does not crash: being cut off does the same to a group
+	return true // a witness that keeps nothing does not crash: being cut off does the same to a group
 }
 
 // reaches reports whether a round trip between two nodes is possible now.

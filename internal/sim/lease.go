@@ -25,9 +25,13 @@ func (s *simulation) leased(c *core) bool {
 	return c.keeper.Valid() || s.bugs.is(BugIgnoreLease)
 }
 
+// leases reports whether a region has need of a lease: a witness does not, nor do
+// two regions, of which neither is a majority without the other.
+func (s *simulation) leases(r *site) bool { return !r.witness && !s.cfg.Alone }
+
 // keepLease has a region renew its lease, as long as its run lasts.
 func (s *simulation) keepLease(c *core) {
-	if c.site.core != c {
+	if c.site.core != c || !s.leases(c.site) {
 		return
 	}
 	name := c.site.name

@@ -91,6 +91,8 @@ func (s *simulation) checkHistory() {
 		switch {
 		case s.isVoid(o):
 			// It is listed as stranded, or tells of what is: checkAnswers looks at it.
+		case s.cfg.Alone && len(o.wrote) == 0:
+			// Until a region hears that it was forced out, it answers as if it had its roles.
 		case o.verb.writes() && (o.out == done || o.out == refused):
 			add(o, o.key, o.ret, answered{o.out, o.old})
 		case o.verb.writes() && o.out == unknown && len(o.wrote) > 0:

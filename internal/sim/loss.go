@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
 )
 
 // grantsExpire is how long a region that lost its disk waits for what it had
@@ -17,18 +18,22 @@ const grantsExpire = 5 * time.Second
 // lose takes a region's disk away, with all that is on it. It comes back as a
 // new author, and is given what the others hold.
 func (s *simulation) lose(r *site) string {
-	down := slices.ContainsFunc(s.order, func(o *site) bool { return o.core == nil || o.filling })
-	if !s.cfg.LoseDisk || s.stats[statLosses] > 0 || down {
+	down := slices.ContainsFunc(s.order, func(o *site) bool { return o.core == nil && s.group == nil || o.filling })
+	if !s.cfg.LoseDisk || s.stats[statLosses] > 0 || down || r.core == nil {
 		return ""
 	}
 	for d, w := range s.writes {
-		if d.Origin != r.origin() {
-			continue
-		}
-		for _, o := range s.order {
-			if n, ok := o.books.at[d]; ok && o != r && o.books.includes(d) && o.core.store.durable(n) {
-				w.safe = true
-			}
+		held := slices.ContainsFunc(s.order, func(o *site) bool {
+			n, ok := o.books.at[d]
+			return ok && o != r && o.name != d.Origin.Region && o.core != nil && o.books.includes(d) && o.core.store.durable(n)
+		})
+		switch {
+		case d.Origin != r.origin():
+			w.bare = w.bare || !held && r.books.includes(d)
+		case held:
+			w.safe = true
+		case !s.held(d, r):
+			s.unsaid(w)
 		}
 	}
 	s.ended[r.origin()] = true
@@ -37,13 +42,33 @@ func (s *simulation) lose(r *site) string {
 	r.mem, r.books, r.ceiling = vfs.NewCrashableMem(), newBooks(), 0
 	r.incarnation++
 	r.filling = true
-	s.after(s.between(10*time.Millisecond, 3*time.Second), func() { s.restart(r) })
+	s.incarnate(r)
 	return fmt.Sprintf("%s loses its disk", r.name)
 }
 
-// held reports whether some region has the write.
-func (s *simulation) held(d antipode.Dot) bool {
-	return slices.ContainsFunc(s.order, func(r *site) bool { return r.books.includes(d) })
+// incarnate starts a region on an empty disk, once the group knows it as a new author.
+func (s *simulation) incarnate(r *site) {
+	s.after(s.between(10*time.Millisecond, 3*time.Second), func() {
+		if s.group == nil {
+			s.restart(r)
+			return
+		}
+		if l := s.group.leader; l == "" || !s.quorum(l) || !s.open(way{r.name, l}) || !s.open(way{l, r.name}) {
+			s.incarnate(r)
+			return
+		}
+		n, err := s.commit(r.name, control.Command{Incarnate: &control.Incarnate{Region: r.name, Was: r.incarnation - 1}})
+		if err != nil {
+			s.fail("%s: new incarnation: %v", r.name, err)
+		}
+		s.advance(s.group.voters[r.name], n)
+		s.restart(r)
+	})
+}
+
+// held reports whether some region, but for one, has the write.
+func (s *simulation) held(d antipode.Dot, but *site) bool {
+	return slices.ContainsFunc(s.order, func(r *site) bool { return r != but && r.books.includes(d) })
 }
 
 // refill asks the others how far they are, waits until all of that is here, and
@@ -148,8 +173,11 @@ func (s *simulation) copies(c *core, id antipode.Shard, begins bool) {
 // buryLost forgets writes that went with a disk.
 func (s *simulation) buryLost() {
 	for d, w := range s.writes {
-		if !s.ended[d.Origin] || s.held(d) {
+		if !s.ended[d.Origin] || s.held(d, nil) {
 			continue
+		}
+		if t := s.tables[w.table]; w.acked && t.AckCopies() > 0 && t.Unprotected == control.UnprotectedBlock && !w.bare {
+			s.fail("%s of %s was acknowledged and went with its author's disk, though nothing of it is to be lost", d, t.Name)
 		}
 		if w.safe {
 			s.fail("%s was on another region's disk when its author lost its own, and is gone", d)

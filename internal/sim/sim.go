@@ -41,6 +41,8 @@ type Config struct {
 	// Alone is two regions without a witness: their tables are pinned, and a person
 	// forces failovers. It goes with Group.
 	Alone bool
+	// Journaling is two regions with a witness that keeps journals. It goes with Group.
+	Journaling bool
 	// Without names incidents that are left out, and Skip operations, by the order
 	// in which clients drew them: see Shrink.
 	Without, Skip []int

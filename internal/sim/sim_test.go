@@ -2,6 +2,7 @@ package sim
 
 import (
 	"cmp"
+	"fmt"
 	"os"
 	"strconv"
 	"testing"
@@ -119,14 +120,20 @@ func soakConfig(seed uint64) Config {
 		return Config{Seed: seed, Regions: regionsOf(seed / 8), Steps: stepsOf(seed)}
 	case 1:
 		return Config{Seed: seed, Regions: regionsOf(seed / 8), Steps: stepsOf(seed), LoseDisk: true}
+	case 2:
+		return kinds["alone"](seed)
+	case 3:
+		return kinds["disk"](seed)
+	case 4:
+		return kinds["witness"](seed)
 	default:
-		return failoverConfig(seed)
+		return kinds["lease"](seed)
 	}
 }
 
 // reportShrunk is report, with as little as still fails: ANTIPODE_SHRINK is how
 // long to look for it.
-func reportShrunk(t *testing.T, cfg Config, res Result) {
+func reportShrunk(t *testing.T, cfg Config, res Result, again string) {
 	t.Helper()
 	if len(res.Violations) == 0 {
 		return
@@ -141,7 +148,7 @@ func reportShrunk(t *testing.T, cfg Config, res Result) {
 	t.Errorf("as it was: %s", res.Describe(cfg))
 	small, less := Shrink(t, cfg, res, limit)
 	t.Errorf("as little as still fails: %s", less.Describe(small))
-	t.Fatalf("run it again, with its trace: ANTIPODE_SEED=%d go test ./internal/sim -run '^TestSoakSeed$' -v", res.Seed)
+	t.Fatalf("run it again, with its trace: %s", again)
 }
 
 // TestSoakSeed runs the seed of a soak that ANTIPODE_SEED names, with its trace.
@@ -149,12 +156,18 @@ func TestSoakSeed(t *testing.T) {
 	if os.Getenv("ANTIPODE_SEED") == "" {
 		t.Skip("ANTIPODE_SEED names a seed that a soak has found")
 	}
-	cfg := soakConfig(number(t, "ANTIPODE_SEED", 0))
+	seed := number(t, "ANTIPODE_SEED", 0)
+	cfg := soakConfig(seed)
 	trace := cfg
 	if testing.Verbose() {
 		trace.Log = os.Stdout
 	}
-	reportShrunk(t, cfg, Run(t, trace))
+	reportShrunk(t, cfg, Run(t, trace), soakAgain(seed))
+}
+
+// soakAgain says how to run a seed of a soak again.
+func soakAgain(seed uint64) string {
+	return fmt.Sprintf("ANTIPODE_SEED=%d go test ./internal/sim -run '^TestSoakSeed$' -v", seed)
 }
 
 // TestSoak runs new seeds for as long as ANTIPODE_SOAK says. ANTIPODE_FIRST names
@@ -170,7 +183,7 @@ func TestSoak(t *testing.T) {
 	for began := time.Now(); time.Since(began) < limit; seed++ {
 		cfg := soakConfig(seed)
 		res := Run(t, cfg)
-		reportShrunk(t, cfg, res)
+		reportShrunk(t, cfg, res, soakAgain(seed))
 		for name, n := range res.Stats {
 			total[name] += n
 		}

@@ -47,6 +47,8 @@ type simulation struct {
 	restores    []restore
 	unprotected map[antipode.Dot]bool // on record as answered without the copies promised
 	holders     map[tenureKey]antipode.Region
+	forcer      *site // who was made to take over last, and with which change the group took note
+	adopted     int
 	fencings    map[antipode.Region]int64
 	shards      map[cell]antipode.Shard
 	healing     bool
@@ -79,10 +81,14 @@ func newSimulation(ctx context.Context, cfg Config) *simulation {
 		s.fail("%v", err)
 	}
 	pick := func(of ...int) int { return of[s.rng.IntN(len(of))] }
-	for i := range cfg.Regions {
+	names := []antipode.Region{"oregon", "mumbai", "paris", "lagos"}[:cfg.Regions]
+	if cfg.Journaling {
+		names = append(names[:2:2], witness)
+	}
+	for i, name := range names {
 		skew := s.between(-s.faults.Skew, s.faults.Skew)
 		r := &site{
-			name: antipode.Region([]string{"oregon", "mumbai", "paris", "lagos"}[i]), index: i,
+			name: name, index: i, witness: name == witness,
 			mem: vfs.NewCrashableMem(), books: newBooks(), slow: 1, incarnation: 1,
 			tuning: tuning{
 				frame: pick(200, 2000, 100_000), waiting: pick(300, 2000, 1<<20), recent: pick(1, 1000, 1<<20),
@@ -94,9 +100,6 @@ func newSimulation(ctx context.Context, cfg Config) *simulation {
 		s.order = append(s.order, r)
 	}
 	if cfg.Group {
-		for _, r := range s.order {
-			r.tuning.retention += 15 * time.Second
-		}
 		s.newGroup()
 	}
 	return s
@@ -129,7 +132,9 @@ func (s *simulation) run() {
 	}
 	for _, r := range s.order {
 		for range 2 {
-			s.client(r)
+			if !r.witness {
+				s.client(r)
+			}
 		}
 	}
 	s.trouble(0)

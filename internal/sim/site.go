@@ -37,6 +37,7 @@ type site struct {
 	incarnation uint32
 	jumped      bool // its wall clock was set
 	filling     bool // it lost its disk, and has not been given everything back yet
+	witness     bool // it keeps journals, and no tables
 }
 
 // tuning makes limits small, so that they are met.
@@ -254,7 +255,7 @@ func (s *simulation) stop(c *core) {
 
 // restart boots a crashed region.
 func (s *simulation) restart(r *site) {
-	if r.core != nil {
+	if r.core != nil || s.group != nil && s.last().Regions[r.name].Incarnation < r.incarnation {
 		return
 	}
 	s.note("restart %s", r.name)

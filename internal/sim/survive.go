@@ -142,9 +142,14 @@ func sortedDots[V any](m map[antipode.Dot]V) (out []antipode.Dot) {
 	return out
 }
 
-// promised reports whether a table promises that a write of it is not lost.
+// promised reports whether a table promises that a write of it is not lost with
+// one region.
 func (s *simulation) promised(w *write) bool {
-	return s.tables[w.table].AckCopies() > 0 && !s.unprotected[w.dot]
+	t := s.tables[w.table]
+	if s.ended[w.dot.Origin] && t.Unprotected != control.UnprotectedBlock {
+		return false // what was on record of it went with its author's disk
+	}
+	return t.AckCopies() > 0 && !s.unprotected[w.dot] && !w.bare
 }
 
 // findUnprotected looks for what regions have on record as answered without the

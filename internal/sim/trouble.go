@@ -63,8 +63,14 @@ type danger struct {
 
 func (s *simulation) dangers() []danger {
 	lose := 0.0
-	if s.cfg.LoseDisk {
+	switch {
+	case !s.cfg.LoseDisk:
+	case s.group == nil:
 		lose = 0.3
+	case s.failing():
+		lose = 0.5 // just now it is worst
+	default:
+		lose = 0.02
 	}
 	f := s.faults
 	return []danger{
@@ -82,6 +88,16 @@ func (s *simulation) dangers() []danger {
 		{f.Hours, s.hours},
 		{f.Forced, s.forces},
 	}
+}
+
+// failing reports whether a failover is under way.
+func (s *simulation) failing() bool {
+	for _, f := range s.last().Failovers {
+		if f.Cutoff == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *simulation) anySite(c chance) *site { return s.order[c.IntN(len(s.order))] }
@@ -239,12 +255,38 @@ func (s *simulation) forces(c chance) string {
 	if at == lost || at.core == nil || s.reaches(at.name, lost.name) {
 		return ""
 	}
-	s.count(statForced)
-	s.spawn(at.core, func(ctx context.Context, a *actor) {
-		_, err := at.core.tables.Force(ctx, lost.name, "a person", "it can't be reached")
-		s.post(a.id, func() { s.note("forced at %s: %v", at.name, err) })
-	})
+	// Two persons who each hold the other's region to be lost would give the roles
+	// of both sides away at once.
+	if by := s.forcer; by != nil && by != at && (s.adopted == 0 || at.catalog < s.adopted) {
+		return ""
+	}
+	s.forcer, s.adopted = at, 0
+	s.force(at.core, lost)
 	return fmt.Sprintf("a person at %s forces the failover of %s", at.name, lost.name)
+}
+
+// force takes over by hand. It waits for a step that is under way, which has the
+// roles locked.
+func (s *simulation) force(c *core, lost *site) {
+	if c.site.core != c {
+		return
+	}
+	if c.stepping {
+		s.later(c.site.name, 10*time.Millisecond, func() { s.force(c, lost) })
+		return
+	}
+	c.stepping = true
+	s.spawn(c, func(ctx context.Context, a *actor) {
+		_, err := c.tables.Force(ctx, lost.name, "a person", "it can't be reached")
+		s.post(a.id, func() {
+			s.note("forced at %s: %v", c.site.name, err)
+			if err == nil {
+				s.count(statForced)
+			}
+			c.stepping = false
+			s.stepRoles(c)
+		})
+	})
 }
 
 // switches has an operator move a table's roles somewhere.

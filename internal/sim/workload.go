@@ -226,11 +226,17 @@ func (s *simulation) everybodyKnows() {
 func (s *simulation) newGroupCatalog(apply func(control.Command)) {
 	var all []antipode.Region
 	for _, r := range s.order {
-		apply(control.Command{PutRegion: &control.Region{Name: r.name}})
-		all = append(all, r.name)
+		if !r.witness {
+			apply(control.Command{PutRegion: &control.Region{Name: r.name}})
+			apply(control.Command{Incarnate: &control.Incarnate{Region: r.name}})
+			all = append(all, r.name)
+		}
 	}
 	if s.group.voters[witness] != nil {
-		apply(control.Command{PutRegion: &control.Region{Name: witness, Witness: true}})
+		apply(control.Command{PutRegion: &control.Region{Name: witness, Witness: true, Journal: s.cfg.Journaling}})
+		if s.cfg.Journaling {
+			apply(control.Command{Incarnate: &control.Incarnate{Region: witness}})
+		}
 	}
 	two, last := all[:2], all[len(all)-2:]
 	table := func(t control.Table) *control.Table {
@@ -255,7 +261,7 @@ func (s *simulation) newGroupCatalog(apply func(control.Command)) {
 	create(control.Table{Name: "notes", Writes: antipode.WritePartitioned, HomeBy: antipode.HomePrefix, Replicas: all})
 	create(control.Table{Name: "homes", Writes: antipode.WritePartitioned, HomeBy: antipode.HomeAttribute, HomeAttr: "h", Replicas: last})
 	create(control.Table{Name: "stuck", Writes: antipode.WriteGlobal, Writer: all[1], Replicas: all, Failover: control.FailoverPinned})
-	if s.rng.IntN(2) == 0 {
+	if s.rng.IntN(2) == 0 || s.cfg.Journaling {
 		create(control.Table{Name: "vault", Writes: antipode.WriteGlobal, Writer: all[1], Replicas: all, RPO: "0s", Unprotected: control.UnprotectedBlock})
 		create(control.Table{Name: "ledger", Writes: antipode.WritePartitioned, HomeBy: antipode.HomeCreator, Replicas: all, RPO: "0s"})
 	}
@@ -495,11 +501,12 @@ func (s *simulation) wasRead(c *core, o *operation) {
 	if _, ok := c.site.state().TableByID(o.table.ID); !ok {
 		return // deleted meanwhile
 	}
-	b := c.site.books
-	if o.got[o.key] != o.before && !b.out[o.cell()] && b.stirred[o.cell()] < o.call {
+	b, w := c.site.books, s.writeOf(o.got[o.key])
+	// A read that had to wait until others have what it saw looks again after it.
+	later := o.table.AckCopies() > 0 && (o.got[o.key] == valueOfWrite(s.visible(b, o.cell())) || w != nil && b.includes(w.dot))
+	if o.got[o.key] != o.before && !later && !b.out[o.cell()] && b.stirred[o.cell()] < o.call {
 		s.suspect("%v found %s, should be %s", o, o.got[o.key], o.before)
 	}
-	w := s.writeOf(o.got[o.key])
 	if w != nil && w.dot.Origin == c.site.origin() {
 		if n := c.site.books.at[w.dot]; !c.store.durable(n) {
 			s.suspect("%v showed %s before it was durable", o, w.dot)

@@ -34,23 +34,33 @@ func Load(data []byte, filename string) (*Spec, error) {
 
 // Read is Load, and tells where in the file each value stands.
 func Read(data []byte, filename string) (*Spec, *Source, error) {
-	d := &decoder{at: map[any]pos{}, zero: map[any]bool{}}
+	d, text := newDecoder(data)
 	s := &Spec{}
-	// The parser counts a lone carriage return as the end of a line, too.
-	text := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(data))
 	d.load(text, s)
 	if len(d.problems) == 0 {
 		s.fill()
 		d.check(s)
 	}
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	if len(d.problems) == 0 {
-		return s, newSource(filename, lines, d.at, s), nil
+	if len(d.problems) > 0 {
+		return nil, nil, d.failure(filename, lines)
 	}
+	return s, newSource(filename, lines, d.at, s), nil
+}
+
+// newDecoder gives the text with the ends of lines as the parser counts them: a
+// lone carriage return is one, too.
+func newDecoder(data []byte) (*decoder, string) {
+	text := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(data))
+	return &decoder{at: map[any]pos{}, zero: map[any]bool{}}, text
+}
+
+// failure lists the problems in the file's order.
+func (d *decoder) failure(filename string, lines []string) *Error {
 	slices.SortStableFunc(d.problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return nil, nil, &Error{File: filename, Problems: d.problems, lines: lines}
+	return &Error{File: filename, Problems: d.problems, lines: lines}
 }
 
 // pos is where something stands in the file.
@@ -88,23 +98,26 @@ func (d *decoder) problem(p pos, message, fix string) {
 }
 
 func (d *decoder) load(data string, s *Spec) {
+	if root := d.document(data, "a spec needs at least regions; docs/spec.md has an example"); root != nil {
+		d.value(root, reflect.ValueOf(s).Elem(), "the file")
+	}
+}
+
+// document reads the file's one document, or notes why there is none.
+func (d *decoder) document(data, whenEmpty string) ast.Node {
 	if len(data) > maxBytes {
 		d.problem(pos{}, fmt.Sprintf("the file is %d bytes long; a spec has at most %d", len(data), maxBytes), "is this the right file?")
-		return
+		return nil
 	}
 	if !utf8.ValidString(data) {
 		d.problem(pos{}, "the file is not UTF-8 text", "save it as UTF-8; is this the right file?")
-		return
+		return nil
 	}
 	root, ok := d.parse(data)
-	if !ok {
-		return
+	if ok && root == nil {
+		d.problem(pos{}, "the file is empty", whenEmpty)
 	}
-	if root == nil {
-		d.problem(pos{}, "the file is empty", "a spec needs at least regions; docs/spec.md has an example")
-		return
-	}
-	d.value(root, reflect.ValueOf(s).Elem(), "the file")
+	return root
 }
 
 // parse returns the one document of the file; nil if there is nothing in it.

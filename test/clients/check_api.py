@@ -86,6 +86,32 @@ class Items(Case):
                 else:
                     self.refused("ConditionalCheckFailedException", self.c.update_item, says="The conditional request failed", **args)
 
+    def test_parameters_of_before(self):
+        """Expected, AttributeUpdates and their kin, which old programs still send."""
+        at = dict(TableName=self.T, Key={"id": s("old-way")})
+        self.c.delete_item(**at)
+        self.c.update_item(**at, AttributeUpdates={"n": {"Action": "DELETE"}})
+        self.assertIsNone(self.get("old-way"), "what only takes away makes no item")
+        self.c.put_item(TableName=self.T, Item={"id": s("old-way"), "n": n(1)}, Expected={"id": {"Exists": False}})
+        self.refused("ConditionalCheckFailedException", self.c.put_item, TableName=self.T, Item={"id": s("old-way")}, Expected={"id": {"Exists": False}})
+        got = self.c.update_item(**at, ReturnValues="ALL_NEW", ConditionalOperator="OR", Expected={
+            "n": {"ComparisonOperator": "GT", "AttributeValueList": [n(5)]}, "m": {"ComparisonOperator": "NULL"},
+        }, AttributeUpdates={
+            "n": {"Action": "ADD", "Value": n(2)}, "t": {"Value": s("x")}, "tags": {"Action": "ADD", "Value": {"SS": ["a", "b"]}},
+        })
+        self.assertEqual(got["Attributes"], {"id": s("old-way"), "n": n(3), "t": s("x"), "tags": {"SS": ["a", "b"]}})
+        self.refused("ValidationException", self.c.update_item, **at, says="Type mismatch for attribute to update",
+                     AttributeUpdates={"t": {"Action": "ADD", "Value": n(1)}})
+        self.refused("ValidationException", self.c.update_item, **at, UpdateExpression="REMOVE t", AttributeUpdates={"t": {"Action": "DELETE"}},
+                     says="Can not use both expression and non-expression parameters in the same request: "
+                          r"Non-expression parameters: \{AttributeUpdates\} Expression parameters: \{UpdateExpression\}")
+        got = self.c.query(TableName=self.T, KeyConditions={"id": {"ComparisonOperator": "EQ", "AttributeValueList": [s("old-way")]}},
+                           QueryFilter={"tags": {"ComparisonOperator": "CONTAINS", "AttributeValueList": [s("b")]}}, AttributesToGet=["n"])
+        self.assertEqual(got["Items"], [{"n": n(3)}])
+        found = self.c.scan(TableName=self.T, ScanFilter={"t": {"ComparisonOperator": "BEGINS_WITH", "AttributeValueList": [s("x")]}})
+        self.assertIn(s("old-way"), [i["id"] for i in found["Items"]])
+        self.c.delete_item(**at, Expected={"n": {"Value": n(3)}})
+
     def test_failed_condition_gives_the_item(self):
         self.put("old", v=n(1))
         e = self.refused("ConditionalCheckFailedException", self.c.put_item, TableName=self.T, Item={"id": s("old")},
@@ -261,6 +287,69 @@ class Tables(Case):
         for r in REGIONS:
             self.assertEqual(self.c[r].scan(TableName="life")["Count"], 0, "the new table has nothing of the old one")
         self.c["oregon"].delete_table(TableName="life")
+
+    def test_update_table(self):
+        c = self.c["oregon"]
+        self.create("changing", region="oregon")
+        self.ready("changing")
+        look = lambda region="oregon": self.c[region].describe_table(TableName="changing")["Table"]
+        c.update_table(TableName="changing", BillingMode="PROVISIONED", ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 6})
+        until(lambda: look("mumbai")["ProvisionedThroughput"]["WriteCapacityUnits"] == 6, 10, "mumbai to know the capacity")
+        self.refused("ValidationException", c.update_table, TableName="changing", says="The provisioned throughput for the table will not change",
+                     ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 6})
+        c.update_table(TableName="changing", BillingMode="PAY_PER_REQUEST")
+        self.assertEqual(look()["BillingModeSummary"]["BillingMode"], "PAY_PER_REQUEST")
+        c.update_table(TableName="changing", TableClass="STANDARD_INFREQUENT_ACCESS")
+        self.assertEqual(look()["TableClassSummary"]["TableClass"], "STANDARD_INFREQUENT_ACCESS")
+        c.update_table(TableName="changing", DeletionProtectionEnabled=True)
+        self.assertTrue(look()["DeletionProtectionEnabled"])
+        self.refused("ValidationException", c.delete_table, TableName="changing", says="currently protected against deletion")
+        self.refused("ValidationException", self.c["mumbai"].delete_table, TableName="changing", says="currently protected against deletion")
+        c.update_table(TableName="changing", DeletionProtectionEnabled=False)
+        c.delete_table(TableName="changing")
+
+    def test_time_to_live(self):
+        for name, tags in (("fading", {}), ("fading-local", dict(writes="local", rule="last-writer")), ("fading-parted", dict(writes="partitioned"))):
+            self.create(name, region="oregon", **tags)
+            self.ready(name)
+            got = self.c["mumbai"].update_time_to_live(TableName=name, TimeToLiveSpecification={"AttributeName": "until", "Enabled": True})
+            self.assertEqual(got["TimeToLiveSpecification"], {"AttributeName": "until", "Enabled": True})
+            now = int(time.time())
+            for i in range(20):
+                c = self.c[REGIONS[i % len(REGIONS)]]
+                c.put_item(TableName=name, Item={"id": s(f"past-{i}"), "until": n(now - i)})
+                c.put_item(TableName=name, Item={"id": s(f"kept-{i}"), "until": [n(now + 3600), s(str(now - 5)), n(now - 6 * 365 * 86400), {"L": [n(now)]}][i % 4]})
+        for name in ("fading", "fading-local", "fading-parted"):
+            for r in REGIONS:
+                left = until(lambda: [i for i in [self.c[r].scan(TableName=name)["Items"]] if len(i) <= 20], 60, f"expired items of {name} to vanish from {r}")[0]
+                self.assertEqual({i["id"]["S"] for i in left}, {f"kept-{i}" for i in range(20)})
+        c = self.c["oregon"]
+        until(lambda: c.describe_time_to_live(TableName="fading")["TimeToLiveDescription"] == {"TimeToLiveStatus": "ENABLED", "AttributeName": "until"}, 10)
+        for enabled, attribute, says in ((True, "until", "already enabled"), (True, "other", "different AttributeName"), (False, "other", "different AttributeName")):
+            self.refused("ValidationException", c.update_time_to_live, TableName="fading", says=says,
+                         TimeToLiveSpecification={"AttributeName": attribute, "Enabled": enabled})
+        c.update_time_to_live(TableName="fading", TimeToLiveSpecification={"AttributeName": "until", "Enabled": False})
+        self.refused("ValidationException", c.update_time_to_live, TableName="fading", says="already disabled",
+                     TimeToLiveSpecification={"AttributeName": "until", "Enabled": False})
+        self.assertEqual(run_json("collision", "list", "fading-local")["collisions"], [], "one region deletes an item, not each of them")
+        for name in ("fading", "fading-local", "fading-parted"):
+            c.delete_table(TableName=name)
+
+    def test_what_tools_ask(self):
+        c = self.c["oregon"]
+        self.create("measured", region="oregon")
+        self.ready("measured")
+        c.put_item(TableName="measured", Item={"id": s("a"), "blob": {"B": bytes(1000)}, "n": n("1.5"), "t": {"BOOL": True}})
+        d = c.describe_table(TableName="measured")["Table"]
+        self.assertEqual((d["ItemCount"], d["TableSizeBytes"]), (1, 2 + 1 + 4 + 1000 + 1 + 3 + 1 + 1))
+        c.delete_table(TableName="measured")
+        self.assertEqual(c.describe_time_to_live(TableName="carts")["TimeToLiveDescription"]["TimeToLiveStatus"], "DISABLED")
+        self.assertEqual(c.describe_continuous_backups(TableName="carts")["ContinuousBackupsDescription"]["ContinuousBackupsStatus"], "DISABLED")
+        self.assertGreater(c.describe_limits()["TableMaxReadCapacityUnits"], 0)
+        self.assertEqual(c.list_global_tables()["GlobalTables"], [])
+        self.refused("GlobalTableNotFoundException", c.describe_global_table, GlobalTableName="carts")
+        self.refused("ValidationException", c.create_global_table, GlobalTableName="carts", ReplicationGroup=[{"RegionName": "mumbai"}], says="2017.11.29")
+        self.refused("UnknownOperationException", c.list_backups, says="ListBackups is not supported")
 
     def test_tags_choose_the_mode(self):
         for name, tags, want in [

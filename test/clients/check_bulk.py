@@ -3,12 +3,16 @@
 RECORDS says how many (6,000 unless told).
 """
 
+import base64
 import concurrent.futures as cf
 import datetime
+import gzip
 import hashlib
+import json
 import os
 import random
 import sys
+import tempfile
 import time
 import unittest
 from decimal import Decimal
@@ -46,6 +50,16 @@ def record(i):
 def wire(item):
     make = TypeSerializer()
     return {k: make.serialize(v) for k, v in item.items()}
+
+
+def unwired(value):
+    """What boto3 makes of the JSON on the wire: binaries are base64 there."""
+    if isinstance(value, list):
+        return [unwired(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    return {k: base64.b64decode(v) if k == "B" and isinstance(v, str) else [base64.b64decode(b) for b in v] if k == "BS" else unwired(v)
+            for k, v in value.items()}
 
 
 def key(item):
@@ -115,6 +129,20 @@ class Bulk(Case):
             parts = list(pool.map(segment, range(4)))
         self.compare(x for p in parts for x in p)
         self.assertTrue(all(parts), "every segment has its share")
+
+    def test_export_and_import(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "readings.json.gz")
+            start = time.monotonic()
+            run("export", "readings", path, "--region", "mumbai", timeout=120)
+            self.report(f"export from mumbai: {RECORDS / (time.monotonic() - start):.0f}/s")
+            with gzip.open(path, "rt") as f:
+                self.compare(unwired(json.loads(line)["Item"]) for line in f)
+            start = time.monotonic()
+            self.assertIn(f"imported {RECORDS} items", run("import", "readings", folder, "--region", "paris", timeout=120))
+            self.report(f"import in paris: {RECORDS / (time.monotonic() - start):.0f}/s")
+        settle()
+        self.compare(i for p in pages(self.c["oregon"].scan, TableName="readings") for i in p["Items"])
 
     def test_count(self):
         total = sum(p["Count"] for p in pages(self.c["paris"].scan, TableName="readings", Select="COUNT"))

@@ -168,7 +168,7 @@ func (c *call) readGets(m common, name string, v *fastjson.Value) (*batchTable, 
 	if b.consistent, _, err = readBool(o, "ConsistentRead"); err != nil {
 		return nil, err
 	}
-	e, err := readExpressions(o, []string{string(expr.KindProjection)}, nil, nil)
+	e, err := readExpressions(o, []string{string(expr.KindProjection)}, nil, []string{attributesToGet})
 	if err != nil {
 		return nil, err
 	}
@@ -292,7 +292,10 @@ func (c *call) answerGets(tables []*batchTable) error {
 		c.out = append(append(append(c.out, '"'), b.name...), `":[`...)
 		first := true
 		for _, i := range b.items {
-			if i.err != nil || i.got == nil {
+			switch {
+			case i.err != nil:
+				continue
+			case i.got == nil:
 				b.units += readUnits(0, b.consistent)
 				continue
 			}
@@ -322,18 +325,20 @@ func (c *call) answerGets(tables []*batchTable) error {
 }
 
 func (c *call) appendBatched(b *batchTable, stored []byte) error {
-	if b.projection == nil && !b.counts() {
+	if b.counts() {
+		size, err := sizeOf(stored)
+		if err != nil {
+			return err
+		}
+		b.units += readUnits(size, b.consistent)
+	}
+	if b.projection == nil {
 		c.out = append(c.out, stored...)
 		return nil
 	}
 	it, err := decode(stored)
 	if err != nil {
 		return err
-	}
-	b.units += readUnits(attr.ItemSize(it), b.consistent)
-	if b.projection == nil {
-		c.out = append(c.out, stored...)
-		return nil
 	}
 	c.out = attr.AppendItem(c.out, b.projection.Apply(it))
 	return nil

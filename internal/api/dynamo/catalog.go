@@ -53,7 +53,7 @@ func (c *call) propose(command control.Command) (*control.State, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.s.cfg.ControlTimeout)
 	defer cancel()
 	state, err := c.s.cfg.Control.Propose(ctx, command)
-	for _, refusal := range []error{nil, control.ErrTableExists, control.ErrNoTable, control.ErrInvalid} {
+	for _, refusal := range []error{nil, control.ErrTableExists, control.ErrNoTable, control.ErrProtected, control.ErrTableBusy, control.ErrInvalid} {
 		if errors.Is(err, refusal) {
 			return state, err
 		}
@@ -66,11 +66,7 @@ func errInUse(name string) error {
 }
 
 func (c *call) describeTable() error {
-	name, err := c.readTableName()
-	if err != nil {
-		return err
-	}
-	t, err := c.catalogTable(name)
+	t, err := c.findNamed()
 	if err != nil {
 		return err
 	}
@@ -195,17 +191,32 @@ func (c *call) readARN() (*control.Table, error) {
 	}
 	name, ok := nameOfARN(arn)
 	if !ok {
-		return nil, errValidation("Invalid TableArn: Invalid ResourceArn provided as input %s", arn)
+		return nil, errARN(arn)
 	}
 	if err := c.authorize(name); err != nil {
 		return nil, err
 	}
 	region := strings.SplitN(arn, ":", 5)[3]
+	if region != string(c.s.cfg.Region) && !slices.Contains(c.s.cfg.Aliases, region) {
+		return nil, errValidation("Invalid TableArn: Invalid ResourceArn provided as input %s", arn)
+	}
 	t, ok := c.s.cfg.Control.State().Tables[name]
-	if !ok || region != string(c.s.cfg.Region) && !slices.Contains(c.s.cfg.Aliases, region) {
+	if !ok {
 		return nil, errNotFound("Requested resource not found: ResourcArn: %s not found", arn)
 	}
 	return t, nil
+}
+
+// errARN says what an ARN that names no table has wrong.
+func errARN(arn string) error {
+	switch {
+	case !strings.HasPrefix(arn, "arn:"):
+		return errValidation(invalidParameter+"ARNs must start with 'arn:': %s", arn)
+	case !strings.HasPrefix(arn, "arn:aws:dynamodb:"):
+		return errValidation(invalidParameter+"Provided Arn is not a DynamoDB resource arn: %s", arn)
+	default:
+		return errValidation(invalidParameter+"Invalid resource arn provided, only table or stream is accepted. Provided resource arn: %s", arn)
+	}
 }
 
 // readTags reads Tags. A key that comes twice is refused.
@@ -224,11 +235,13 @@ func (c *call) readTags() (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !hasKey || !hasValue {
-			return nil, errValidation("One or more parameter values were invalid: A tag needs a Key and a Value")
-		}
-		if _, twice := tags[k]; twice {
-			return nil, errValidation("One or more parameter values were invalid: Duplicate tag key: %s", k)
+		switch _, twice := tags[k]; {
+		case !hasKey:
+			return nil, errValidation("The Tag Key provided is invalid, Key: null")
+		case !hasValue:
+			return nil, errValidation("The Tag Value provided is invalid, Value: null")
+		case twice:
+			return nil, errValidation("Duplicate Tag Keys provided as input: Duplicate Tag Key found %s", k)
 		}
 		tags[k] = v
 	}
@@ -242,6 +255,9 @@ func (c *call) tagResource() error {
 	}
 	if member(c.root, "Tags") == nil {
 		return errValidation("1 validation error detected: Value null at 'tags' failed to satisfy constraint: " + notNull)
+	}
+	if list, _, err := readList(c.root, "Tags"); err == nil && len(list) == 0 {
+		return errValidation("Atleast one Tag needs to be provided as Input.")
 	}
 	tags, err := c.readTags()
 	if err != nil {
@@ -280,6 +296,9 @@ func (c *call) untagResource() error {
 	}
 	if !there {
 		return errValidation("1 validation error detected: Value null at 'tagKeys' failed to satisfy constraint: " + notNull)
+	}
+	if len(keys) == 0 {
+		return errValidation("Atleast one Tag Key needs to be provided as Input.")
 	}
 	for _, k := range keys {
 		if _, has := t.Tags[k]; has && strings.HasPrefix(k, tagPrefix) {
@@ -340,9 +359,5 @@ func notYet(o *fastjson.Object) error {
 			return err
 		}
 	}
-	on, _, err := readBool(o, "DeletionProtectionEnabled")
-	if err == nil && on {
-		err = errValidation(text, "DeletionProtectionEnabled")
-	}
-	return err
+	return nil
 }

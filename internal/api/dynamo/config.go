@@ -43,6 +43,8 @@ type Config struct {
 	// Stats tells how many items and bytes a table has here, for DescribeTable,
 	// which says 0 where it is nil, as DynamoDB does of new tables.
 	Stats func(t *table.TableRef) (items, bytes int64)
+	// ExpireEvery is the time between two searches for items to expire. Default 10 s.
+	ExpireEvery time.Duration
 	// ControlTimeout is how long a change of the catalog waits for the regions to
 	// agree on it. Default 5 s.
 	ControlTimeout time.Duration
@@ -82,6 +84,9 @@ func (c *Config) Validate() error {
 	}
 	if c.ControlTimeout <= 0 {
 		c.ControlTimeout = 5 * time.Second
+	}
+	if c.ExpireEvery <= 0 {
+		c.ExpireEvery = 10 * time.Second
 	}
 	if c.ReadTimeout <= 0 {
 		c.ReadTimeout = 30 * time.Second

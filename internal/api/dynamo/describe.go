@@ -1,6 +1,7 @@
 package dynamo
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -26,6 +27,16 @@ type options struct {
 	Read        int64  `json:"read,omitempty"`
 	Write       int64  `json:"write,omitempty"`
 	TableClass  string `json:"table_class,omitempty"`
+	MaxRead     int64  `json:"max_read,omitempty"` // on demand; 0 is no limit
+	MaxWrite    int64  `json:"max_write,omitempty"`
+	Expires     string `json:"expires,omitempty"` // the attribute that says when; "" is never
+
+	// When these were changed, in milliseconds since the Unix epoch; 0 is never.
+	OnDemand  int64 `json:"on_demand,omitempty"`
+	Increased int64 `json:"increased,omitempty"`
+	Decreased int64 `json:"decreased,omitempty"`
+	Decreases int64 `json:"decreases,omitempty"` // on the day of the last one, in UTC
+	Classed   int64 `json:"classed,omitempty"`
 }
 
 // readTable reads and checks CreateTable, but for the tags' meaning.
@@ -39,21 +50,11 @@ func (c *call) readTable() (*control.Table, error) {
 	if !there {
 		return nil, errValidation("The parameter 'TableName' is required but was not present in the request")
 	}
-	switch {
-	case len(name) < 3:
-		v.add(name, "tableName", "Member must have length greater than or equal to 3")
-	case len(name) > maxTableName:
-		v.add(name, "tableName", fmt.Sprintf("Member must have length less than or equal to %d", maxTableName))
-	case !isName(name):
-		v.add(name, "tableName", namePattern)
-	}
+	v.name(name, true, "tableName")
 	if err := v.err(); err != nil {
 		return nil, err
 	}
 	if opts.BillingMode, err = v.enum(c.root, "BillingMode", provisioned, payPerRequest); err != nil {
-		return nil, err
-	}
-	if opts.TableClass, err = v.enum(c.root, "TableClass", "STANDARD", "STANDARD_INFREQUENT_ACCESS"); err != nil {
 		return nil, err
 	}
 	types, err := c.readDefinitions(&v)
@@ -74,10 +75,23 @@ func (c *call) readTable() (*control.Table, error) {
 	if err := checkThroughput(&opts, throughput); err != nil {
 		return nil, err
 	}
+	if opts.TableClass, err = c.readTableClass(); err != nil {
+		return nil, err
+	}
+	limits, err := c.readOnDemand()
+	if err != nil {
+		return nil, err
+	}
+	if err := limits.apply(&opts, 1); err != nil {
+		return nil, err
+	}
 	if err := notYet(c.root); err != nil {
 		return nil, err
 	}
 	t := &control.Table{Name: name}
+	if t.Protected, _, err = readBool(c.root, "DeletionProtectionEnabled"); err != nil {
+		return nil, err
+	}
 	if err := setSchema(t, schema, types); err != nil {
 		return nil, err
 	}
@@ -86,6 +100,55 @@ func (c *call) readTable() (*control.Table, error) {
 	}
 	t.Options, err = json.Marshal(opts)
 	return t, err
+}
+
+// readTableClass reads TableClass, "" where it is missing.
+func (c *call) readTableClass() (string, error) {
+	class, there, err := readString(c.root, "TableClass")
+	if err == nil && there && class != "STANDARD" && class != "STANDARD_INFREQUENT_ACCESS" {
+		err = errValidation("Invalid table-class parameter provided. Please try again with a valid table-class value: [STANDARD, STANDARD_INFREQUENT_ACCESS].")
+	}
+	return class, err
+}
+
+// onDemand are the limits of a table's capacity on demand, nil where they are not given.
+type onDemand struct{ read, write *int64 }
+
+func (c *call) readOnDemand() (out onDemand, err error) {
+	o, err := readMap(c.root, "OnDemandThroughput")
+	if err != nil || o == nil {
+		return out, err
+	}
+	for name, to := range map[string]**int64{"MaxReadRequestUnits": &out.read, "MaxWriteRequestUnits": &out.write} {
+		n, there, err := readInt(o, name)
+		if err != nil {
+			return out, err
+		}
+		if there {
+			*to = &n
+		}
+	}
+	return out, nil
+}
+
+// apply sets limits, which are at least this; -1 takes one away.
+func (d onDemand) apply(opts *options, least int64) error {
+	for _, l := range []struct {
+		name  string
+		given *int64
+		to    *int64
+	}{{"MaxReadRequestUnits", d.read, &opts.MaxRead}, {"MaxWriteRequestUnits", d.write, &opts.MaxWrite}} {
+		switch {
+		case l.given == nil:
+			continue
+		case opts.BillingMode != payPerRequest:
+			return errValidation(invalidParameter+"%s for OnDemandThroughput cannot be specified when the table BillingMode is PROVISIONED", l.name)
+		case *l.given == 0 || *l.given < least:
+			return errValidation(invalidParameter+"Requested %s for OnDemandThroughput for table is outside of valid range", l.name)
+		}
+		*l.to = max(0, *l.given)
+	}
+	return nil
 }
 
 type definition struct{ name, typ string }
@@ -120,7 +183,7 @@ func (v *violations) required(o *fastjson.Object, name, at string, words ...stri
 	case !there:
 		v.add(nil, at+lowerFirst(name), notNull)
 	case len(words) > 0 && !slices.Contains(words, s):
-		v.add(s, at+lowerFirst(name), "Member must satisfy enum value set: ["+strings.Join(words, ", ")+"]")
+		v.add(s, at+lowerFirst(name), enumSet(words))
 	case s == "" || len(s) > maxTableName:
 		v.add(s, at+lowerFirst(name), fmt.Sprintf("Member must have length between 1 and %d", maxTableName))
 	}
@@ -186,12 +249,11 @@ func (v *violations) units(o *fastjson.Object, name string) (int64, error) {
 }
 
 func checkThroughput(opts *options, there bool) error {
-	const invalid = "One or more parameter values were invalid: "
 	switch {
 	case opts.BillingMode == payPerRequest && there:
-		return errValidation(invalid + "Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when BillingMode is PAY_PER_REQUEST")
+		return errValidation(invalidParameter + "Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when BillingMode is PAY_PER_REQUEST")
 	case opts.BillingMode != payPerRequest && !there:
-		return errValidation(invalid + "ReadCapacityUnits and WriteCapacityUnits must both be specified when BillingMode is PROVISIONED")
+		return errValidation(invalidParameter + "ReadCapacityUnits and WriteCapacityUnits must both be specified when BillingMode is PROVISIONED")
 	case opts.Read > maxCapacity:
 		return errValidation("Given value %d for ReadCapacityUnits is out of bounds", opts.Read)
 	case opts.Write > maxCapacity:
@@ -256,6 +318,7 @@ type (
 		ProvisionedThroughput     throughput
 		BillingModeSummary        *billing    `json:",omitempty"`
 		TableClassSummary         *tableClass `json:",omitempty"`
+		OnDemandThroughput        *limits     `json:",omitempty"`
 		ItemCount                 int64
 		TableSizeBytes            int64
 		DeletionProtectionEnabled bool
@@ -265,39 +328,49 @@ type (
 	attributeDefinition struct{ AttributeName, AttributeType string }
 	keyElement          struct{ AttributeName, KeyType string }
 	throughput          struct {
+		LastIncreaseDateTime, LastDecreaseDateTime                    float64 `json:",omitempty"`
 		NumberOfDecreasesToday, ReadCapacityUnits, WriteCapacityUnits int64
 	}
 	billing struct {
 		BillingMode                       string
 		LastUpdateToPayPerRequestDateTime float64
 	}
-	tableClass struct{ TableClass string }
-	replica    struct{ RegionName, ReplicaStatus string }
+	limits     struct{ MaxReadRequestUnits, MaxWriteRequestUnits int64 } // -1 is none
+	tableClass struct {
+		TableClass         string
+		LastUpdateDateTime float64 `json:",omitempty"`
+	}
+	replica struct{ RegionName, ReplicaStatus string }
 )
 
 func (c *call) describe(t *control.Table, status string) *description {
-	created := float64(t.Created) / 1000
+	created := seconds(t.Created)
 	d := &description{
 		TableName: t.Name, TableStatus: status, TableArn: c.arn(t.Name), TableID: tableUUID(t), CreationDateTime: created,
-		AttributeDefinitions: []attributeDefinition{{t.Partition.Name, t.Partition.Type}},
-		KeySchema:            []keyElement{{t.Partition.Name, "HASH"}},
+		DeletionProtectionEnabled: t.Protected,
+		AttributeDefinitions:      []attributeDefinition{{t.Partition.Name, t.Partition.Type}},
+		KeySchema:                 []keyElement{{t.Partition.Name, "HASH"}},
 	}
 	if t.Sort != nil {
 		d.AttributeDefinitions = append(d.AttributeDefinitions, attributeDefinition{t.Sort.Name, t.Sort.Type})
 		d.KeySchema = append(d.KeySchema, keyElement{t.Sort.Name, "RANGE"})
 	}
-	opts := options{BillingMode: payPerRequest} // of tables that the spec made
-	if len(t.Options) > 0 {
-		if err := json.Unmarshal(t.Options, &opts); err != nil {
-			c.s.cfg.Logger.Warn("read table options", "table", t.Name, "error", err)
-		}
+	opts := optionsOf(t)
+	d.ProvisionedThroughput = throughput{
+		ReadCapacityUnits: opts.Read, WriteCapacityUnits: opts.Write, NumberOfDecreasesToday: opts.decreasesOn(c.s.cfg.Now().UnixMilli()),
+		LastIncreaseDateTime: seconds(opts.Increased), LastDecreaseDateTime: seconds(opts.Decreased),
 	}
-	d.ProvisionedThroughput.ReadCapacityUnits, d.ProvisionedThroughput.WriteCapacityUnits = opts.Read, opts.Write
-	if opts.BillingMode == payPerRequest {
+	switch {
+	case opts.OnDemand > 0:
+		d.BillingModeSummary = &billing{opts.BillingMode, seconds(opts.OnDemand)}
+	case opts.BillingMode == payPerRequest:
 		d.BillingModeSummary = &billing{payPerRequest, created}
 	}
+	if opts.MaxRead > 0 || opts.MaxWrite > 0 {
+		d.OnDemandThroughput = &limits{cmp.Or(opts.MaxRead, -1), cmp.Or(opts.MaxWrite, -1)}
+	}
 	if opts.TableClass != "" {
-		d.TableClassSummary = &tableClass{opts.TableClass}
+		d.TableClassSummary = &tableClass{opts.TableClass, seconds(opts.Classed)}
 	}
 	if c.s.cfg.Stats != nil && status == "ACTIVE" {
 		d.ItemCount, d.TableSizeBytes = c.s.cfg.Stats(t)
@@ -309,6 +382,32 @@ func (c *call) describe(t *control.Table, status string) *description {
 		}
 	}
 	return d
+}
+
+func seconds(ms int64) float64 { return float64(ms) / 1000 }
+
+// optionsOf reads what this API keeps of a table.
+func optionsOf(t *control.Table) options {
+	opts := options{BillingMode: payPerRequest} // of tables that the spec made
+	if len(t.Options) > 0 {
+		opts.BillingMode = ""                        // which stands for provisioned
+		if json.Unmarshal(t.Options, &opts) != nil { // made by another API
+			return options{BillingMode: payPerRequest}
+		}
+	}
+	if opts.BillingMode == "" {
+		opts.BillingMode = provisioned
+	}
+	return opts
+}
+
+// decreasesOn is how often the capacity was decreased on the day that now is in.
+func (o *options) decreasesOn(now int64) int64 {
+	const day = 24 * 60 * 60 * 1000
+	if o.Decreased/day != now/day {
+		return 0
+	}
+	return o.Decreases
 }
 
 // tableUUID is an id in DynamoDB's form, the same in all regions.

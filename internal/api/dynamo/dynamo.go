@@ -5,7 +5,7 @@
 // It promises what a standard DynamoDB client sees: requests checked in
 // DynamoDB's order and refused in its words, errors that SDKs retry exactly where a retry can
 // help, and that no request, however malformed, ends the process. What it does
-// not know yet (indexes, transactions, streams, parameters of 2011) it refuses and says so.
+// not know yet (indexes, transactions, streams) it refuses and says so.
 //
 // Handle takes and gives bytes, so that the HTTP server around it can be
 // exchanged, and may be called concurrently; Serve runs it behind fasthttp, once.
@@ -97,6 +97,16 @@ func operations() map[string]*operation {
 		{name: "TagResource", write: true, handle: (*call).tagResource},
 		{name: "UntagResource", write: true, handle: (*call).untagResource},
 		{name: "ListTagsOfResource", handle: (*call).listTags},
+		{name: "UpdateTable", write: true, handle: (*call).updateTable},
+		{name: "UpdateTimeToLive", write: true, handle: (*call).updateTimeToLive},
+		{name: "DescribeTimeToLive", handle: (*call).describeTimeToLive},
+		{name: "DescribeContinuousBackups", handle: (*call).describeBackups},
+		{name: "CreateGlobalTable", write: true, handle: (*call).createGlobalTable},
+		{name: "UpdateGlobalTable", write: true, handle: (*call).updateGlobalTable},
+		{name: "DescribeGlobalTable", handle: (*call).describeGlobalTable},
+		{name: "DescribeGlobalTableSettings", handle: (*call).globalTableSettings},
+		{name: "UpdateGlobalTableSettings", write: true, handle: (*call).globalTableSettings},
+		{name: "ListGlobalTables", handle: (*call).listGlobalTables},
 		{name: "DescribeLimits", handle: (*call).describeLimits},
 		{name: "DescribeEndpoints", handle: (*call).describeEndpoints},
 	} {
@@ -211,7 +221,7 @@ func (s *Server) serve(ctx context.Context, req *Request, dst *Response) (op *op
 	}
 	op, ok = s.ops[string(target[len(targetPrefix):])]
 	if !ok {
-		return nil, errUnknownOperation(string(target[len(targetPrefix):]) + " is not supported by this version of antipode")
+		return nil, errNotHere(string(target[len(targetPrefix):]))
 	}
 	key, err := s.verifier.Verify(&access.Request{
 		Method: req.Method, Path: req.Path, Query: req.Query, Header: req.Header, BodyHash: sha256.Sum256(req.Body),

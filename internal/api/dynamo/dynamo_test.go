@@ -78,7 +78,7 @@ func TestFrame(t *testing.T) {
 	}
 	for _, tc := range []struct{ op, body, typ, message string }{
 		{"TransactWriteItems", `{}`, nsService + codeUnknownOp, "TransactWriteItems is not supported by this version of antipode"},
-		{"NoSuchThing", `{}`, nsService + codeUnknownOp, "NoSuchThing is not supported by this version of antipode"},
+		{"NoSuchThing", `{}`, nsService + codeUnknownOp, ""},
 		{"GetItem", `{`, nsService + codeSerialization, ""},
 		{"GetItem", `[]`, nsService + codeSerialization, "Unexpected token received from parser"},
 		{"GetItem", strings.Repeat("[", 100000), nsService + codeSerialization, ""},
@@ -391,6 +391,17 @@ func seeds() [][2]string {
 		{"ListTagsOfResource", `{"ResourceArn":"arn:aws:dynamodb:oregon:000000000000:table/fuzz"}`},
 		{"DeleteTable", `{"TableName":"made"}`},
 		{"DescribeEndpoints", `{}`},
+		{"UpdateTable", `{"TableName":"fuzz","BillingMode":"PROVISIONED","ProvisionedThroughput":{"ReadCapacityUnits":1,"WriteCapacityUnits":2}}`},
+		{"UpdateTable", `{"TableName":"fuzz","ReplicaUpdates":[{"Create":{"RegionName":"mumbai"}}]}`},
+		{"UpdateTable", `{"TableName":"fuzz2","DeletionProtectionEnabled":true}`},
+		{"UpdateGlobalTable", `{"GlobalTableName":"fuzz","ReplicaUpdates":[{"Create":{"RegionName":"mumbai"}}]}`},
+		{"CreateGlobalTable", `{"GlobalTableName":"fuzz","ReplicationGroup":[{"RegionName":"mumbai"}]}`},
+		{"DescribeTimeToLive", `{"TableName":"fuzz"}`},
+		{"UpdateTimeToLive", `{"TableName":"fuzz","TimeToLiveSpecification":{"AttributeName":"n","Enabled":true}}`},
+		{"PutItem", `{"TableName":"fuzz","Item":{"id":{"S":"a"}},"Expected":{"n":{"ComparisonOperator":"BETWEEN","AttributeValueList":[{"N":"1"},{"N":"2"}]},"id":{"Exists":true,"Value":{"S":"a"}}},"ConditionalOperator":"OR"}`},
+		{"UpdateItem", `{"TableName":"fuzz","Key":{"id":{"S":"a"}},"AttributeUpdates":{"n":{"Action":"ADD","Value":{"N":"1"}},"s":{"Action":"DELETE","Value":{"SS":["x"]}},"l":{"Action":"ADD","Value":{"L":[{"S":"x"}]}},"p":{"Value":{"M":{}}},"q":{"Action":"DELETE"}},"Expected":{"n":{"ComparisonOperator":"NOT_CONTAINS","Value":{"N":"1"}}},"ReturnValues":"UPDATED_NEW"}`},
+		{"Query", `{"TableName":"fuzz2","KeyConditions":{"id":{"ComparisonOperator":"EQ","AttributeValueList":[{"S":"a"}]},"n":{"ComparisonOperator":"BETWEEN","AttributeValueList":[{"N":"1"},{"N":"2"}]}},"QueryFilter":{"c":{"ComparisonOperator":"IN","AttributeValueList":[{"N":"1"}]}},"AttributesToGet":["c"]}`},
+		{"Scan", `{"TableName":"fuzz","ScanFilter":{"n":{"ComparisonOperator":"NE","AttributeValueList":[{"N":"1"}]},"m":{"ComparisonOperator":"NULL"}},"ConditionalOperator":"AND","ExclusiveStartKey":{"id":{"S":"a"}},"Segment":1,"TotalSegments":2}`},
 		{"PutItem", `{"TableName":"fuzz","Item":` + strings.Repeat(`{"id":{"M":`, 50) + `{}` + strings.Repeat(`}}`, 50) + `}`},
 		{"GetItem", `null`},
 	}

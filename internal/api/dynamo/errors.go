@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/antipode-io/antipode/internal/api/access"
@@ -22,6 +23,7 @@ const (
 	codeSerialization   = "SerializationException"
 	codeNotFound        = "ResourceNotFoundException"
 	codeInUse           = "ResourceInUseException"
+	codeNoGlobalTable   = "GlobalTableNotFoundException"
 	codeConditionFailed = "ConditionalCheckFailedException"
 	codeInternal        = "InternalServerError"
 	codeThrottling      = "ThrottlingException"
@@ -86,6 +88,8 @@ func mappings() []mapping {
 
 		{control.ErrTableExists, codeInUse, http.StatusBadRequest, "", true},
 		{control.ErrNoTable, codeNotFound, http.StatusBadRequest, "Requested resource not found", true},
+		{control.ErrProtected, codeValidation, http.StatusBadRequest, "Resource cannot be deleted as it is currently protected against deletion. Disable deletion protection first.", true},
+		{control.ErrTableBusy, codeInUse, http.StatusBadRequest, "The resource which you are attempting to change is in use.", true},
 		{control.ErrInvalid, codeValidation, http.StatusBadRequest, "", true},
 		{errCatalog, codeInternal, http.StatusInternalServerError, "", true},
 
@@ -180,6 +184,23 @@ func errSerialization(message string) error {
 
 func errUnknownOperation(message string) error {
 	return &table.Error{Code: codeUnknownOp, Message: message}
+}
+
+// errNotHere refuses an operation that this version has not. Those of DynamoDB
+// are named; of any other nothing is said, as in DynamoDB.
+func errNotHere(operation string) error {
+	known := []string{
+		"BatchExecuteStatement", "CreateBackup", "DeleteBackup", "DeleteResourcePolicy", "DescribeBackup", "DescribeContributorInsights",
+		"DescribeExport", "DescribeImport", "DescribeKinesisStreamingDestination", "DescribeTableReplicaAutoScaling",
+		"DisableKinesisStreamingDestination", "EnableKinesisStreamingDestination", "ExecuteStatement", "ExecuteTransaction",
+		"ExportTableToPointInTime", "GetResourcePolicy", "ImportTable", "ListBackups", "ListContributorInsights", "ListExports", "ListImports",
+		"PutResourcePolicy", "RestoreTableFromBackup", "RestoreTableToPointInTime", "TransactGetItems", "TransactWriteItems",
+		"UpdateContinuousBackups", "UpdateContributorInsights", "UpdateKinesisStreamingDestination", "UpdateTableReplicaAutoScaling",
+	}
+	if !slices.Contains(known, operation) {
+		return errUnknownOperation("")
+	}
+	return errUnknownOperation(operation + " is not supported by this version of antipode")
 }
 
 func errNotFound(format string, args ...any) error {

@@ -138,7 +138,7 @@ func (f *fakeTables) Range(_ context.Context, r table.RangeRequest, visit table.
 			bytes.Compare(i.key.Sort, r.Lower) < 0 || r.Upper != nil && bytes.Compare(i.key.Sort, r.Upper) >= 0) {
 			continue
 		}
-		if r.Segments > 1 && int(i.order[0])*r.Segments/256 != r.Segment {
+		if !r.Covers(i.key) {
 			continue
 		}
 		more, err := visit(i.key, i.body)

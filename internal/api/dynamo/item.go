@@ -9,6 +9,7 @@ import (
 	"github.com/antipode-io/antipode/internal/api/dynamo/attr"
 	"github.com/antipode-io/antipode/internal/api/dynamo/expr"
 	"github.com/antipode-io/antipode/internal/data/table"
+	"github.com/antipode-io/antipode/internal/engine"
 )
 
 // account is the one account that there is.
@@ -110,7 +111,7 @@ func (c *call) getItem() error {
 }
 
 func readGetProjection(c *call) (*expr.Projection, error) {
-	e, err := readExpressions(c.root, []string{string(expr.KindProjection)}, nil, nil)
+	e, err := readExpressions(c.root, []string{string(expr.KindProjection)}, nil, []string{attributesToGet})
 	if err != nil {
 		return nil, err
 	}
@@ -160,13 +161,26 @@ func (c *call) appendGot(t *table.TableRef, key table.Key, consistent bool, pr *
 	return attr.ItemSize(full), nil
 }
 
-// sizeOf measures a stored item by DynamoDB's rules.
-func sizeOf(stored []byte) (int, error) {
-	it, err := decode(stored)
+// StoredSize measures a stored item by DynamoDB's rules, as TableSizeBytes counts
+// it. What can't be measured counts with its bytes.
+func StoredSize(stored []byte) int {
+	n, err := sizeOf(stored)
 	if err != nil {
-		return 0, err
+		return len(stored)
 	}
-	return attr.ItemSize(it), nil
+	return n
+}
+
+// sizeOf measures a stored item by DynamoDB's rules; 0 where there is none.
+func sizeOf(stored []byte) (int, error) {
+	if stored == nil {
+		return 0, nil
+	}
+	n, err := attr.StoredSize(stored)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", engine.ErrCorrupt, err)
+	}
+	return n, nil
 }
 
 // writeItem is PutItem, UpdateItem and DeleteItem.
@@ -192,7 +206,7 @@ func (c *call) writeItem(verb string) error {
 		WantOld: m.counts() || returns == allOld || returns == "UPDATED_OLD",
 		WantNew: (m.counts() && verb == verbUpdate) || returns == "ALL_NEW" || returns == "UPDATED_NEW",
 	})
-	if errors.Is(err, table.ErrOutcomeUnknown) && verb != verbUpdate && member(c.root, "ConditionExpression") == nil {
+	if errors.Is(err, table.ErrOutcomeUnknown) && verb != verbUpdate && w.guard.cond == nil {
 		return fmt.Errorf("%w: %w; writing it again does no harm", table.ErrUnavailable, err)
 	}
 	if err != nil {
@@ -225,9 +239,19 @@ func (c *call) readWriteMembers(verb string) (m common, returns string, err erro
 	if verb == verbPut {
 		subject = "Item"
 	}
-	if member(c.root, subject) == nil {
+	missing := member(c.root, subject) == nil
+	if missing {
 		v.add(nil, lowerFirst(subject), notNull)
-	} else if len(name) > 0 {
+	}
+	if missing || len(name) == 0 {
+		legacy := []string{expected}
+		if verb == verbUpdate {
+			legacy = append(legacy, attributeUpdates)
+		}
+		if err := v.legacyWords(c.root, legacy...); err != nil {
+			return m, "", err
+		}
+	} else {
 		v = name
 	}
 	if err := v.err(); err != nil {
@@ -294,9 +318,6 @@ func appendReturned(dst []byte, w *write, returns string, res *table.WriteResult
 func writtenSize(w *write, res *table.WriteResult) (int, error) {
 	size := 0
 	for _, stored := range [][]byte{res.Old, res.New, w.body} {
-		if stored == nil {
-			continue
-		}
 		n, err := sizeOf(stored)
 		if err != nil {
 			return 0, err

@@ -62,6 +62,9 @@ func TestItems(t *testing.T) {
 				{"UpdateItem", `{` + key + `,"ReturnValues":"ALL_NEW"}`, `{"Attributes":{"id":{"S":"a"}}}`},
 				{"UpdateItem", `{` + key + `,"UpdateExpression":"SET id = :n","ExpressionAttributeValues":{":n":{"S":"5"}}}`, `ValidationException: One or more parameter values were invalid: Cannot update attribute id. This attribute is part of the key`},
 				{"UpdateItem", `{` + key + `,"UpdateExpression":"SET big = :n","ExpressionAttributeValues":{":n":{"S":"` + strings.Repeat("x", 400<<10) + `"}}}`, `ValidationException: Item size to update has exceeded the maximum allowed size`},
+				// An update is charged for its actions, but not for the key.
+				{"UpdateItem", `{` + key + `,"UpdateExpression":"SET b = :n","ExpressionAttributeValues":{":n":{"S":"` + strings.Repeat("x", 400<<10-22) + `"}}}`, `ValidationException: Item size to update has exceeded the maximum allowed size`},
+				{"UpdateItem", `{` + key + `,"UpdateExpression":"SET b = :n","ExpressionAttributeValues":{":n":{"S":"` + strings.Repeat("x", 400<<10-23) + `"}}}`, `{}`},
 				{"PutItem", `{"TableName":"carts","Item":{"id":{"S":"a"},"n":{"S":"` + strings.Repeat("x", 400<<10) + `"}}}`, `ValidationException: Item size has exceeded the maximum allowed size`},
 			})
 		})
@@ -90,7 +93,6 @@ func TestItemValidation(t *testing.T) {
 		{"PutItem", item(`,"ConditionExpression":"a = :v","ExpressionAttributeValues":{":v":{}}`), one + `ExpressionAttributeValues contains invalid value: Supplied AttributeValue is empty, must contain exactly one of the supported datatypes for key :v`},
 		{"PutItem", item(`,"ConditionExpression":"a = :v","ExpressionAttributeValues":{":v":{"S":"x"},":u":{"S":"x"}}`), one + `Value provided in ExpressionAttributeValues unused in expressions: keys: {:u}`},
 		{"PutItem", item(`,"Expected":{"a":{"Exists":false}},"ConditionExpression":"attribute_exists(a)"`), one + `Can not use both expression and non-expression parameters in the same request: Non-expression parameters: {Expected} Expression parameters: {ConditionExpression}`},
-		{"PutItem", item(`,"Expected":{"a":{"Exists":false}}`), one + `The parameter Expected is not supported by this version of antipode; use expressions instead`},
 		{"PutItem", `{"TableName":"carts","Item":{"x":{"S":"a"}}}`, invalid + `Missing the key id in the item`},
 		{"PutItem", `{"TableName":"carts","Item":{"id":{"N":"1"}}}`, invalid + `Type mismatch for key id expected: S actual: N`},
 		{"PutItem", `{"TableName":"carts","Item":{"id":{"S":""}}}`, `ValidationException: One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty string value. Key: id`},

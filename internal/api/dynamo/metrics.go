@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	byOp     map[*operation]opMetrics // made once: reads need no lock
+	expired  prometheus.Counter
 }
 
 type opMetrics struct {
@@ -24,6 +25,10 @@ func newMetrics(reg prometheus.Registerer, ops map[string]*operation) (*metrics,
 			Help: "DynamoDB requests answered, by operation and error code (OK for none).",
 		}, []string{"operation", "code"}),
 		byOp: map[*operation]opMetrics{},
+		expired: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "antipode_dynamo_expired_total",
+			Help: "Items that this region deleted because their time to live had come.",
+		}),
 	}
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "antipode_dynamo_request_seconds",
@@ -36,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, ops map[string]*operation) (*metrics,
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.requests, seconds} {
+	for _, c := range []prometheus.Collector{m.requests, seconds, m.expired} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of the DynamoDB API: %w", err)
 		}

@@ -65,7 +65,7 @@ func readWrite(verb string, o *fastjson.Object, hint int) (*write, error) {
 	w := &write{verb: verb}
 	var err error
 	expressionNames := []string{string(expr.KindCondition)}
-	legacy := []string{"Expected", "ConditionalOperator"}
+	legacy := []string{expected, conditionalOperator}
 	switch verb {
 	case verbPut:
 		v := member(o, "Item")
@@ -86,7 +86,7 @@ func readWrite(verb string, o *fastjson.Object, hint int) (*write, error) {
 		}
 		if verb == verbUpdate {
 			expressionNames = []string{string(expr.KindUpdate), string(expr.KindCondition)}
-			legacy = append(legacy, "AttributeUpdates")
+			legacy = []string{attributeUpdates, expected, conditionalOperator}
 		}
 	default:
 		return nil, errUnknownOperation(verb + " is not known in this region; it may be older than the one that sent it")
@@ -133,12 +133,20 @@ func (w *write) readGuard(o *fastjson.Object, names, legacy []string) error {
 			return err
 		}
 		if there {
-			if w.update, err = expr.ParseUpdate(text, &e.params); err != nil {
-				return err
-			}
+			w.update, err = expr.ParseUpdate(text, &e.params)
+		} else {
+			w.update, err = readChanges(o)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if w.guard.cond, err = e.condition(expr.KindCondition); err != nil {
+	if e.used {
+		w.guard.cond, err = e.condition(expr.KindCondition)
+	} else {
+		w.guard.cond, err = readLegacyCondition(o, expected)
+	}
+	if err != nil {
 		return err
 	}
 	onFailure, _, err := readString(o, "ReturnValuesOnConditionCheckFailure")
@@ -268,8 +276,11 @@ func (o *updateOp) Decide(old []byte) (table.Decision, error) {
 		if it, err = o.update.Apply(it); err != nil {
 			return table.Decision{}, toTable(err)
 		}
+		if old == nil && o.update.RemovesOnly() {
+			return table.Decision{Keep: true}, nil
+		}
 	}
-	if attr.ItemSize(it) > attr.MaxItemSize {
+	if attr.ItemSize(it) > attr.MaxItemSize || (o.update != nil && o.update.Charge(it) > attr.MaxItemSize) {
 		return table.Decision{}, errValidation("Item size to update has exceeded the maximum allowed size")
 	}
 	return table.Decision{Body: attr.AppendItem(make([]byte, 0, len(old)+64), it)}, nil

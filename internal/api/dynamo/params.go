@@ -165,7 +165,7 @@ func (v *violations) enum(o *fastjson.Object, name string, words ...string) (str
 		return "", err
 	}
 	if !slices.Contains(words, s) {
-		v.add(s, lowerFirst(name), "Member must satisfy enum value set: ["+strings.Join(words, ", ")+"]")
+		v.add(s, lowerFirst(name), enumSet(words))
 	}
 	return s, nil
 }
@@ -235,9 +235,9 @@ type expressions struct {
 	used   bool // the request has an expression
 }
 
-// readExpressions reads the placeholders. The names say which members hold
-// this request's expressions and which of them may use values; legacy ones, by
-// whose side expressions can't stand, are refused.
+// readExpressions reads the placeholders. The names say which members hold this
+// request's expressions, which of them may use values, and beside which legacy ones
+// they can't stand, each list in the order of DynamoDB's messages.
 func readExpressions(o *fastjson.Object, names, withValues, legacy []string) (*expressions, error) {
 	e := &expressions{o: o}
 	var given []string
@@ -247,7 +247,7 @@ func readExpressions(o *fastjson.Object, names, withValues, legacy []string) (*e
 		}
 	}
 	e.used = len(given) > 0
-	if err := refuseLegacy(o, given, legacy); err != nil {
+	if err := refuseMixed(o, given, legacy); err != nil {
 		return nil, err
 	}
 	if err := e.readPlaceholders(); err != nil {
@@ -269,18 +269,23 @@ func readExpressions(o *fastjson.Object, names, withValues, legacy []string) (*e
 	return e, e.params.Check()
 }
 
-func refuseLegacy(o *fastjson.Object, given, legacy []string) error {
-	for _, l := range legacy {
-		if member(o, l) == nil {
-			continue
-		}
-		if len(given) > 0 {
-			return errValidation("Can not use both expression and non-expression parameters in the same request: "+
-				"Non-expression parameters: {%s} Expression parameters: {%s}", l, strings.Join(given, ", "))
-		}
-		return errValidation("The parameter %s is not supported by this version of antipode; use expressions instead", l)
+// refuseMixed refuses a request that says things in the form of expressions and
+// in the form of before. KeyConditions may stand beside expressions of other kinds.
+func refuseMixed(o *fastjson.Object, given, legacy []string) error {
+	if len(given) == 0 {
+		return nil
 	}
-	return nil
+	var old []string
+	for _, l := range legacy {
+		if member(o, l) != nil && (l != keyConditions || slices.Contains(given, string(expr.KindKeyCondition))) {
+			old = append(old, l)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	return errValidation("Can not use both expression and non-expression parameters in the same request: "+
+		"Non-expression parameters: {%s} Expression parameters: {%s}", strings.Join(old, ", "), strings.Join(given, ", "))
 }
 
 func (e *expressions) readPlaceholders() error {
@@ -296,7 +301,11 @@ func (e *expressions) readPlaceholders() error {
 			case v.Type() != fastjson.TypeString:
 				err = errType(v, "String")
 			default:
-				e.params.Names[string(key)] = string(v.GetStringBytes())
+				name := string(v.GetStringBytes())
+				if name != "" { // which Params.Check refuses in words of its own
+					err = attr.CheckName(name)
+				}
+				e.params.Names[string(key)] = name
 			}
 		})
 	}
@@ -354,10 +363,6 @@ func (e *expressions) readProjection() (*expr.Projection, error) {
 		}
 		return e.projection()
 	}
-	if member(e.o, string(expr.KindProjection)) != nil {
-		return nil, errValidation("Can not use both expression and non-expression parameters in the same request: "+
-			"Non-expression parameters: {%s} Expression parameters: {%s}", attributesToGet, expr.KindProjection)
-	}
 	if len(names) == 0 {
 		return nil, errValidation("1 validation error detected: Value '[]' at 'attributesToGet' failed to satisfy constraint: " +
 			"Member must have length greater than or equal to 1")
@@ -370,7 +375,3 @@ func (e *expressions) readProjection() (*expr.Projection, error) {
 	}
 	return expr.ProjectAttributes(names...), nil
 }
-
-// attributesToGet is the one legacy parameter that is served: it is a
-// projection in another form, and old libraries send it.
-const attributesToGet = "AttributesToGet"

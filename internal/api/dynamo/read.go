@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/valyala/fastjson"
 
@@ -13,7 +14,8 @@ import (
 	"github.com/antipode-io/antipode/internal/data/table"
 )
 
-// pageSize bounds what one page of a query or scan reads, in bytes of items.
+// pageSize bounds what one page of a query or scan reads, in bytes of items by
+// DynamoDB's rules.
 const pageSize = 1 << 20
 
 const (
@@ -29,13 +31,13 @@ type page struct {
 	limit      int64 // 0 is none
 	count      bool  // only the number
 	filter     *expr.Condition
+	filterName string // what messages call it
 	projection *expr.Projection
 	start      attr.Item // ExclusiveStartKey
 	req        table.RangeRequest
 
 	matched, scanned int64
-	read             int // bytes of JSON read, which are never fewer than DynamoDB counts
-	size             int // by DynamoDB's rules, where capacity is asked for
+	size             int // of the items read, by DynamoDB's rules
 	last             table.Key
 	more             bool
 }
@@ -120,6 +122,9 @@ func (c *call) query() error {
 	if err != nil {
 		return err
 	}
+	if err := v.legacyWords(c.root, queryFilter, keyConditions); err != nil {
+		return err
+	}
 	if err := v.err(); err != nil {
 		return err
 	}
@@ -137,11 +142,11 @@ func (c *call) query() error {
 	e, err := readExpressions(c.root,
 		[]string{string(expr.KindProjection), string(expr.KindFilter), string(expr.KindKeyCondition)},
 		[]string{string(expr.KindFilter), string(expr.KindKeyCondition)},
-		[]string{"KeyConditions", "QueryFilter", "ConditionalOperator"})
+		[]string{attributesToGet, queryFilter, conditionalOperator, keyConditions})
 	if err != nil {
 		return err
 	}
-	if p.filter, err = e.condition(expr.KindFilter); err != nil {
+	if err := p.readFilter(e, queryFilter); err != nil {
 		return err
 	}
 	if p.projection, err = e.readProjection(); err != nil {
@@ -151,41 +156,68 @@ func (c *call) query() error {
 	if err != nil {
 		return err
 	}
+	var legacy []expr.Comparison
 	if !there {
-		return errValidation("Either the KeyConditions or KeyConditionExpression parameter must be specified in the request.")
+		if member(c.root, keyConditions) == nil {
+			return errValidation("Either the KeyConditions or KeyConditionExpression parameter must be specified in the request.")
+		}
+		if legacy, err = readComparisons(c.root, keyConditions); err != nil {
+			return err
+		}
 	}
 	t, err := c.table(p.name)
 	if err != nil {
 		return err
 	}
-	if err := p.boundBy(text, e, t); err != nil {
+	kc, err := keyConditionOf(text, there, legacy, e, t)
+	if err != nil {
+		return err
+	}
+	if err := p.boundBy(kc, t); err != nil {
 		return err
 	}
 	return c.answerPage(p)
 }
 
-// boundBy finds the partition and the range of sort keys that a query reads.
-func (p *page) boundBy(text string, e *expressions, t *table.TableRef) error {
-	p.req.Table = t
+// readFilter reads the filter in either of its forms.
+func (p *page) readFilter(e *expressions, legacy string) (err error) {
+	p.filterName = "Filter Expression"
+	if p.filter, err = e.condition(expr.KindFilter); err != nil || p.filter != nil {
+		return err
+	}
+	p.filterName = legacy
+	p.filter, err = readLegacyCondition(e.o, legacy)
+	return err
+}
+
+// keyConditionOf reads a key condition in either of its forms.
+func keyConditionOf(text string, isText bool, legacy []expr.Comparison, e *expressions, t *table.TableRef) (*expr.KeyCondition, error) {
 	sortName, sortType := "", ""
 	if t.Sort != nil {
 		sortName, sortType = t.Sort.Name, t.Sort.Type
 	}
-	kc, err := expr.ParseKeyCondition(text, &e.params, t.Partition.Name, sortName)
+	var kc *expr.KeyCondition
+	var err error
+	if isText {
+		kc, err = expr.ParseKeyCondition(text, &e.params, t.Partition.Name, sortName)
+	} else {
+		kc, err = expr.CompareKeys(legacy, t.Partition.Name, sortName)
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := e.params.CheckUnused(); err != nil {
-		return err
+		return nil, err
 	}
-	if err := kc.CheckTypes(t.Partition.Type, sortType); err != nil {
-		return err
-	}
+	return kc, kc.CheckTypes(t.Partition.Type, sortType)
+}
+
+// boundBy finds the partition and the range of sort keys that a query reads.
+func (p *page) boundBy(kc *expr.KeyCondition, t *table.TableRef) error {
+	p.req.Table = t
 	if p.filter != nil {
-		for _, name := range keyNames(t) {
-			if slices.Contains(p.filter.Attributes(), name) {
-				return errValidation("Filter Expression can only contain non-primary key attributes: Primary key attribute: %s", name)
-			}
+		if err := p.filter.CheckNoKeys(p.filterName, keyNames(t)...); err != nil {
+			return err
 		}
 	}
 	if err := attr.CheckKey(t.Partition.Name, t.Partition.Type, kc.Partition); err != nil {
@@ -229,6 +261,9 @@ func (c *call) scan() error {
 	if err != nil {
 		return err
 	}
+	if err := v.legacyWords(c.root, scanFilter); err != nil {
+		return err
+	}
 	if err := c.readSegment(&v, p); err != nil {
 		return err
 	}
@@ -240,11 +275,11 @@ func (c *call) scan() error {
 	}
 	e, err := readExpressions(c.root,
 		[]string{string(expr.KindProjection), string(expr.KindFilter)}, []string{string(expr.KindFilter)},
-		[]string{"ScanFilter", "ConditionalOperator"})
+		[]string{attributesToGet, scanFilter, conditionalOperator})
 	if err != nil {
 		return err
 	}
-	if p.filter, err = e.condition(expr.KindFilter); err != nil {
+	if err := p.readFilter(e, scanFilter); err != nil {
 		return err
 	}
 	if p.projection, err = e.readProjection(); err != nil {
@@ -262,6 +297,10 @@ func (c *call) scan() error {
 		after, err := keyOf(p.start, t)
 		if err != nil {
 			return errValidation("The provided starting key is invalid: %s", wireOf(err).message)
+		}
+		if !p.req.Covers(after) {
+			return errValidation("The provided starting key is invalid: Invalid ExclusiveStartKey. Please use ExclusiveStartKey with correct Segment. "+
+				"TotalSegments: %d Segment: %d", p.req.Segments, p.req.Segment)
 		}
 		p.req.After = &after
 	}
@@ -339,12 +378,16 @@ func (c *call) answerPage(p *page) error {
 
 // visit takes one item into the page, or ends the page before it.
 func (c *call) visit(p *page, key table.Key, item []byte) (more bool, err error) {
-	if p.scanned > 0 && p.read+len(item) > pageSize {
+	size, err := sizeOf(item)
+	if err != nil {
+		return false, err
+	}
+	if p.scanned > 0 && p.size+size > pageSize {
 		p.more = true
 		return false, nil
 	}
 	p.scanned++
-	p.read += len(item)
+	p.size += size
 	p.last.Partition = append(p.last.Partition[:0], key.Partition...)
 	p.last.Sort = append(p.last.Sort[:0], key.Sort...)
 	if err := c.take(p, item); err != nil {
@@ -362,13 +405,10 @@ func (c *call) visit(p *page, key table.Key, item []byte) (more bool, err error)
 func (c *call) take(p *page, item []byte) error {
 	var it attr.Item
 	var err error
-	if p.filter != nil || p.projection != nil || p.counts() {
+	if p.filter != nil || p.projection != nil {
 		if it, err = decode(item); err != nil {
 			return err
 		}
-	}
-	if p.counts() {
-		p.size += attr.ItemSize(it)
 	}
 	if p.filter != nil {
 		if ok, err := p.filter.Eval(it); err != nil || !ok {
@@ -390,7 +430,8 @@ func (c *call) take(p *page, item []byte) error {
 	return nil
 }
 
-// visitSorted visits the members of a JSON object by name, so that answers and errors don't depend on their order.
+// visitSorted visits the members of a JSON object by name, so that answers and
+// errors don't depend on their order. Of several of one name the last counts.
 func visitSorted(o *fastjson.Object, visit func(name string, v *fastjson.Value) error) error {
 	type field struct {
 		name string
@@ -398,8 +439,11 @@ func visitSorted(o *fastjson.Object, visit func(name string, v *fastjson.Value) 
 	}
 	fields := make([]field, 0, o.Len())
 	o.Visit(func(key []byte, v *fastjson.Value) { fields = append(fields, field{string(key), v}) })
-	slices.SortStableFunc(fields, func(a, b field) int { return bytes.Compare([]byte(a.name), []byte(b.name)) })
-	for _, f := range fields {
+	slices.SortStableFunc(fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	for i, f := range fields {
+		if i+1 < len(fields) && fields[i+1].name == f.name {
+			continue
+		}
 		if err := visit(f.name, f.v); err != nil {
 			return err
 		}

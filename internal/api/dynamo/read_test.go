@@ -1,6 +1,7 @@
 package dynamo
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -112,12 +113,35 @@ func TestPagesOfOneMegabyte(t *testing.T) {
 	}
 }
 
+// TestPagesBySize fills pages to 1 MB as DynamoDB counts it, whatever the JSON takes.
+func TestPagesBySize(t *testing.T) {
+	f := newFixture(t)
+	f.ok("CreateTable", createTable("lines", "id", "n", ""))
+	blob := base64.StdEncoding.EncodeToString(make([]byte, 300_000))
+	for i := range 4 {
+		f.ok("PutItem", fmt.Sprintf(`{"TableName":"lines","Item":{"id":{"S":"a"},"n":{"N":"%d"},"b":{"B":"%s"}}}`, i, blob))
+	}
+	const unitsOf3 = 220 // 3 * 300006 bytes / 4096, rounded up
+	a := f.page("Scan", `{"TableName":"lines","ReturnConsumedCapacity":"TOTAL","ConsistentRead":true}`)
+	if a.Count != 3 || a.LastEvaluatedKey == nil || a.ConsumedCapacity.CapacityUnits != unitsOf3 {
+		t.Errorf("a page of %d items for %v units, key %s", a.Count, a.ConsumedCapacity.CapacityUnits, a.LastEvaluatedKey)
+	}
+	if n, pages := f.all("Query", `{"TableName":"lines","KeyConditionExpression":"id = :i","ExpressionAttributeValues":{":i":{"S":"a"}}}`); len(n) != 4 || pages != 2 {
+		t.Errorf("%v in %d pages", n, pages)
+	}
+}
+
 func TestScanSegments(t *testing.T) {
 	f := newFixture(t)
 	f.ok("CreateTable", createTable("carts", "id", "", ""))
 	for i := range 50 {
 		f.ok("PutItem", fmt.Sprintf(`{"TableName":"carts","Item":{"id":{"S":"%d"},"n":{"N":"%d"}}}`, i, i))
 	}
+	page := f.page("Scan", `{"TableName":"carts","Segment":1,"TotalSegments":3,"Limit":7}`)
+	f.run([]step{{
+		"Scan", `{"TableName":"carts","Segment":2,"TotalSegments":3,"ExclusiveStartKey":` + string(page.LastEvaluatedKey) + `}`,
+		"ValidationException: The provided starting key is invalid: Invalid ExclusiveStartKey. Please use ExclusiveStartKey with correct Segment. TotalSegments: 3 Segment: 2",
+	}})
 	seen := map[string]int{}
 	for s := range 3 {
 		n, _ := f.all("Scan", fmt.Sprintf(`{"TableName":"carts","Segment":%d,"TotalSegments":3,"Limit":7}`, s))
@@ -158,7 +182,7 @@ func TestReadValidation(t *testing.T) {
 		{"Query", q(`,"ExclusiveStartKey":{"id":{}}`), `ValidationException: The provided starting key is invalid: Supplied AttributeValue is empty, must contain exactly one of the supported datatypes`},
 		{"Query", `{"TableName":"lines","KeyConditionExpression":"id = :i AND n > :n","ExpressionAttributeValues":{":i":{"S":"a"},":n":{"N":"5"}},"ExclusiveStartKey":{"id":{"S":"a"},"n":{"N":"1"}}}`, `ValidationException: The provided starting key does not match the range key predicate`},
 		{"Query", `{"TableName":"lines","KeyConditionExpression":"id = :i","ExpressionAttributeValues":{":i":{"N":"1"}}}`, `ValidationException: One or more parameter values were invalid: Condition parameter type does not match schema type`},
-		{"Query", `{"TableName":"lines","KeyConditions":{}}`, `ValidationException: The parameter KeyConditions is not supported by this version of antipode; use expressions instead`},
+		{"Query", `{"TableName":"lines","KeyConditions":{}}`, `ValidationException: Conditions can be of length 1 or 2 only`},
 		{"Scan", scan(`,"Limit":0`), one + `Value '0' at 'limit' failed to satisfy constraint: Member must have value greater than or equal to 1`},
 		{"Scan", scan(`,"Segment":0`), `ValidationException: The TotalSegments parameter is required but was not present in the request when Segment parameter is present`},
 		{"Scan", scan(`,"TotalSegments":4`), `ValidationException: The Segment parameter is required but was not present in the request when parameter TotalSegments is present`},

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/antipode-io/antipode"
 	"github.com/antipode-io/antipode/internal/control"
@@ -31,8 +32,12 @@ const (
 	tagReturn      = tagPrefix + "return"      // and how it gets its roles back
 )
 
-// maxTags is how many tags a table can have.
-const maxTags = 50
+// How many tags a table can have, and the characters of their parts.
+const (
+	maxTags     = 50
+	maxTagKey   = 128
+	maxTagValue = 256
+)
 
 // applyTags makes of a table's tags what they say about its replication. The
 // asked region is the writer of a table that says nothing.
@@ -304,16 +309,16 @@ func applyFailover(t *control.Table, state *control.State) error {
 // checkTags refuses what DynamoDB refuses of tags.
 func checkTags(tags map[string]string) error {
 	if len(tags) > maxTags {
-		return errValidation("One or more parameter values were invalid: Too many tags: %d, the limit is %d", len(tags), maxTags)
+		return errValidation("Number of Tags exceed the current limit for the provided ResourceArn")
 	}
 	for _, k := range slices.Sorted(maps.Keys(tags)) {
 		switch {
-		case k == "" || len(k) > 128:
-			return errValidation("One or more parameter values were invalid: Tag key '%s' must be 1 to 128 characters long", k)
+		case k == "" || utf8.RuneCountInString(k) > maxTagKey:
+			return errValidation("The Tag Key provided is invalid, Key: %s", k)
 		case strings.HasPrefix(k, "aws:"):
-			return errValidation("One or more parameter values were invalid: Tag keys starting with 'aws:' are reserved for system use")
-		case len(tags[k]) > 256:
-			return errValidation("One or more parameter values were invalid: The value of tag '%s' is longer than 256 characters", k)
+			return errValidation("Tag Key cannot be prefixed with aws:, Key: %s", k)
+		case utf8.RuneCountInString(tags[k]) > maxTagValue:
+			return errValidation("The Tag Value provided is invalid, Value: %s", tags[k])
 		}
 	}
 	return nil

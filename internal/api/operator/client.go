@@ -118,10 +118,11 @@ func (c *Client) RevokeKey(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodPost, "/v1/keys/"+url.PathEscape(id)+"/revoke", struct{}{}, nil)
 }
 
-// CreateJoinToken makes a token with which a region can join.
-func (c *Client) CreateJoinToken(ctx context.Context, region antipode.Region, life time.Duration) (string, error) {
+// CreateJoinToken makes a token with which a region can join, or, with replace, a
+// machine that takes the place of the region's lost one.
+func (c *Client) CreateJoinToken(ctx context.Context, region antipode.Region, life time.Duration, replace bool) (string, error) {
 	var t tokenAnswer
-	err := c.call(ctx, http.MethodPost, "/v1/tokens", tokenRequest{region, int64(life / time.Second)}, &t)
+	err := c.call(ctx, http.MethodPost, "/v1/tokens", tokenRequest{region, int64(life / time.Second), replace}, &t)
 	return t.Token, err
 }
 

@@ -46,9 +46,12 @@ type Placer interface {
 	Move(ctx context.Context, table string, key []string, to antipode.Region) (HomeStatus, error)
 }
 
-// Links shapes this region's side of an emulated link, and the clock of a region
-// whose links are emulated.
+// Links measures the links to the other regions, and shapes this region's side of
+// an emulated one, and the clock of a region whose links are emulated.
 type Links interface {
+	// Probe measures this many round trips to every other region, one after the
+	// other, all regions at once.
+	Probe(ctx context.Context, samples int) (ProbeStatus, error)
 	CutLink(peer antipode.Region, d Direction) error
 	HealLink(peer antipode.Region) error
 	// DelayLink sets how long what is sent to the peer takes.
@@ -68,8 +71,8 @@ type Keys interface {
 // Joiner lets new regions in.
 type Joiner interface {
 	// CreateJoinToken makes a token for one region; an empty name lets the holder
-	// choose it.
-	CreateJoinToken(ctx context.Context, region antipode.Region, life time.Duration) (string, error)
+	// choose it. With replace the region may come with a new root in place of the known one.
+	CreateJoinToken(ctx context.Context, region antipode.Region, life time.Duration, replace bool) (string, error)
 }
 
 // Config says what to serve.

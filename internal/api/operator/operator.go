@@ -76,6 +76,7 @@ func (s *Server) routes() {
 		"POST /v1/home/{table}":     s.move,
 		"POST /v1/links/{peer}":     s.link,
 		"POST /v1/clock":            s.skewClock,
+		"GET /v1/probe":             s.probe,
 		"GET /v1/keys":              s.listKeys,
 		"POST /v1/keys":             s.createKey,
 		"POST /v1/keys/{id}/rotate": s.rotateKey,
@@ -334,8 +335,9 @@ func (s *Server) revokeKey(r *http.Request) (any, error) {
 }
 
 type tokenRequest struct {
-	Region antipode.Region `json:"region,omitempty"`
-	LifeS  int64           `json:"life_s"`
+	Region  antipode.Region `json:"region,omitempty"`
+	LifeS   int64           `json:"life_s"`
+	Replace bool            `json:"replace,omitempty"`
 }
 
 type tokenAnswer struct {
@@ -351,7 +353,7 @@ func (s *Server) createToken(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	token, err := s.cfg.Backend.CreateJoinToken(r.Context(), q.Region, life)
+	token, err := s.cfg.Backend.CreateJoinToken(r.Context(), q.Region, life, q.Replace)
 	return tokenAnswer{token}, err
 }
 

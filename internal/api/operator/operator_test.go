@@ -102,6 +102,10 @@ func (f *fake) SkewClock(offset time.Duration) error {
 	return nil
 }
 
+func (f *fake) Probe(_ context.Context, samples int) (ProbeStatus, error) {
+	return ProbeStatus{Region: "oregon", Links: []LinkProbe{{To: "mumbai", SamplesMS: make([]float64, samples), Emulated: true, DelayMS: 111}}}, nil
+}
+
 func (f *fake) HealLink(peer antipode.Region) error {
 	return fmt.Errorf("heal %s: links are not emulated: %w", peer, ErrConflict)
 }
@@ -124,7 +128,7 @@ func (f *fake) RotateKey(id string, grace time.Duration) (access.Key, error) {
 
 func (f *fake) RevokeKey(id string) error { return errors.New("disk is full") }
 
-func (f *fake) CreateJoinToken(_ context.Context, region antipode.Region, life time.Duration) (string, error) {
+func (f *fake) CreateJoinToken(_ context.Context, region antipode.Region, life time.Duration, _ bool) (string, error) {
 	return fmt.Sprintf("antipode-join-1-%s-%v", region, life), nil
 }
 
@@ -184,7 +188,7 @@ func TestCalls(t *testing.T) {
 	check(t, "create key", access.Key{ID: "AKIA1", Secret: "s3cret", Scope: scope})(c.CreateKey(ctx, scope))
 	check(t, "list keys", []access.Key{{ID: "AKIA1"}})(c.ListKeys(ctx))
 	check(t, "rotate key", access.Key{ID: "AKIA2", Secret: "s"})(c.RotateKey(ctx, "AKIA1", time.Hour))
-	check(t, "token", "antipode-join-1-mumbai-1h0m0s")(c.CreateJoinToken(ctx, "mumbai", time.Hour))
+	check(t, "token", "antipode-join-1-mumbai-1h0m0s")(c.CreateJoinToken(ctx, "mumbai", time.Hour, false))
 	for _, err := range []error{c.CutLink(ctx, "mumbai", Outgoing), c.DelayLink(ctx, "mumbai", 1500*time.Microsecond), c.SkewClock(ctx, -time.Hour)} {
 		if err != nil {
 			t.Error(err)

@@ -13,7 +13,8 @@ import (
 // Roles moves the rights to accept writes: those of a table's writer and of homes.
 type Roles interface {
 	// Switch hands roles over without a failed write. It returns once the other
-	// region has them all, or with SwitchStatus.Pending when ctx ends before.
+	// region has them all, or with SwitchStatus.Pending when ctx ends before. With
+	// SwitchRequest.Cancel it calls off what has not begun to move.
 	Switch(ctx context.Context, q SwitchRequest) (SwitchStatus, error)
 	// Failover gives the roles of a lost region to others.
 	Failover(ctx context.Context, q FailoverRequest) (FailoverResult, error)
@@ -27,11 +28,13 @@ type Roles interface {
 }
 
 // SwitchRequest asks for a planned switch of one table's roles, or of all that
-// one region holds.
+// one region holds; or calls off the one that is under way, to that region or,
+// where none is named, to any.
 type SwitchRequest struct {
 	Table  string          `json:"table,omitempty"`
 	Region antipode.Region `json:"region,omitempty"`
-	To     antipode.Region `json:"to"`
+	To     antipode.Region `json:"to,omitempty"`
+	Cancel bool            `json:"cancel,omitempty"`
 	By     string          `json:"by"`
 	Why    string          `json:"why,omitempty"`
 }
@@ -50,8 +53,8 @@ type RoleStatus struct {
 
 // SwitchStatus is how far a switch has come.
 type SwitchStatus struct {
-	Roles   []RoleStatus `json:"roles"`             // that were asked to move
-	Pending int          `json:"pending,omitempty"` // of them, how many have not moved yet
+	Roles   []RoleStatus `json:"roles"`             // that were asked to move; or that stay, where it was called off
+	Pending int          `json:"pending,omitempty"` // of them, how many have not moved yet; or how many more go on, past being called off
 	Skipped []string     `json:"skipped,omitempty"` // tables that the other region does not keep
 }
 
@@ -82,7 +85,7 @@ type FailoverList struct {
 
 // FailoverStatus is one failover, under way or ended.
 type FailoverStatus struct {
-	ID        uint64          `json:"id"`
+	ID        uint64          `json:"id"` // 0 for one that a person forced, and only its successor knows of yet
 	Lost      antipode.Region `json:"lost"`
 	Successor antipode.Region `json:"successor"`
 	Roles     []RoleStatus    `json:"roles"` // with the epochs that it began
@@ -156,7 +159,7 @@ func (s *Server) switchRoles(r *http.Request) (any, error) {
 	if err := decode(r, &q); err != nil {
 		return nil, err
 	}
-	if (q.Table == "") == (q.Region == "") || q.To == "" {
+	if (q.Table == "") == (q.Region == "") || q.To == "" && !q.Cancel {
 		return nil, fmt.Errorf("%w: a switch names a table or a region, and whom to switch to", ErrInvalid)
 	}
 	if q.By == "" {

@@ -21,11 +21,6 @@ const (
 	StateDown        State = "down"        // does not answer
 )
 
-// States lists the states.
-func States() []State {
-	return []State{StateLive, StateLagging, StateDetached, StateDraining, StateQuarantined, StateDown}
-}
-
 // Health is what a load balancer or a supervisor wants to know.
 type Health struct {
 	Ready  bool   `json:"ready"` // serves clients
@@ -67,6 +62,12 @@ type TableStatus struct {
 	Writer antipode.Region    `json:"writer"` // global tables; else empty
 	Rule   antipode.Rule      `json:"rule"`   // local tables; else empty
 	Items  int64              `json:"items"`  // in this region
+	// What the table was made with, as in the spec; empty where it has no meaning.
+	Replicas []antipode.Region `json:"replicas,omitempty"`
+	Home     string            `json:"home,omitempty"`
+	RPO      string            `json:"rpo,omitempty"` // a duration; empty: no bound
+	Copies   int               `json:"rpo_copies,omitempty"`
+	Failover string            `json:"failover,omitempty"`
 }
 
 // HeldLease is a region's own lease.

@@ -22,6 +22,8 @@ type Report struct {
 	// Serving says that it stores data and serves clients: it is not starting, and
 	// not being given what it lost.
 	Serving bool `json:"serving"`
+	// Refuses says why it accepts no writes, whatever roles it has: its clock is wrong.
+	Refuses string `json:"refuses,omitempty"`
 	// Lag is, per region, how old the oldest write of it may be that is missing here.
 	Lag map[antipode.Region]time.Duration `json:"lag,omitempty"`
 }
@@ -161,7 +163,7 @@ func (v View) judge(name antipode.Region) Seen {
 // able reports whether a region can take roles over now.
 func (v View) able(name antipode.Region, seen map[antipode.Region]Seen) bool {
 	r, answers := v.Reports[name]
-	return answers && r.Serving && seen[name].Condition == Live
+	return answers && r.Serving && r.Refuses == "" && seen[name].Condition == Live
 }
 
 // healthy reports whether a region is fit to get roles back.
@@ -199,11 +201,12 @@ func (v View) Fence(name antipode.Region, assign []control.Assignment, by, why s
 	}}
 }
 
-// Assign finds successors for the roles that a region holds or is being handed.
-// Those of pinned tables are left out unless pinned is set, which a person does.
+// Assign finds successors for the roles that a region holds, or has been handed.
+// Those that it was to be handed only stay with their holders. Those of pinned
+// tables are left out unless pinned is set, which a person does.
 // It also returns the roles that nobody can take over now.
 func (v View) Assign(lost antipode.Region, seen map[antipode.Region]Seen, pinned bool) (assign []control.Assignment, without []control.RoleID) {
-	for _, id := range v.State.RolesOf(lost) {
+	for _, id := range v.State.LostWith(lost) {
 		t, _ := v.State.TableByID(id.Table)
 		if t.Pinned() && !pinned {
 			continue

@@ -40,6 +40,7 @@ type play struct {
 	lag     map[[2]antipode.Region]time.Duration // of, behind
 	lazy    map[antipode.Region]bool             // seals and fixes nothing
 	filling map[antipode.Region]bool
+	skewed  map[antipode.Region]bool // refuses writes
 	seen    map[antipode.Region]failover.Seen
 	out     strings.Builder
 }
@@ -95,9 +96,11 @@ func (p *play) do(d *datadriven.TestData) {
 		p.table(d)
 	case "leader":
 		p.lead(args[0])
-	case "kill", "start", "lazy", "busy", "fill", "filled":
+	case "kill", "start", "lazy", "busy", "fill", "filled", "skew", "right":
 		for _, r := range args {
 			switch d.Cmd {
+			case "skew", "right":
+				p.skewed[r] = d.Cmd == "skew"
 			case "kill", "start":
 				p.down[r] = d.Cmd == "kill"
 			case "lazy", "busy":
@@ -122,6 +125,12 @@ func (p *play) do(d *datadriven.TestData) {
 		p.lag[[2]antipode.Region{args[0], args[1]}] = v
 	case "switch": // TABLE TO: by a person
 		p.change(string(args[0]), args[1])
+	case "letgo": // TABLE: its holder is about to release it
+		t := p.state.Tables[string(args[0])]
+		r := t.Role("")
+		p.apply("that", control.Command{Leave: &control.Leave{By: r.Holder, Roles: []control.RoleEpoch{{RoleID: control.RoleID{Table: t.ID}, Epoch: r.Epoch}}}})
+	case "calloff": // TABLE TO: by a person
+		p.callOff(string(args[0]), args[1])
 	case "run":
 		v, err := time.ParseDuration(string(args[0]))
 		if err != nil {
@@ -149,6 +158,7 @@ func (p *play) found(d *datadriven.TestData) {
 	}
 	p.down, p.cut = map[antipode.Region]bool{}, map[[2]antipode.Region]bool{}
 	p.lag, p.lazy, p.filling = map[[2]antipode.Region]time.Duration{}, map[antipode.Region]bool{}, map[antipode.Region]bool{}
+	p.skewed = map[antipode.Region]bool{}
 	for _, r := range p.voters {
 		p.apply("", control.Command{PutRegion: &control.Region{Name: r, Witness: slices.Contains(list(d, "witness"), r)}})
 	}
@@ -235,6 +245,9 @@ func (p *play) step() {
 
 func (p *play) report(r antipode.Region) failover.Report {
 	out := failover.Report{Serving: p.state.Regions[r] != nil && !p.state.Regions[r].Witness && !p.filling[r], Lag: map[antipode.Region]time.Duration{}}
+	if p.skewed[r] {
+		out.Refuses = "its clock is ahead"
+	}
 	for _, other := range p.voters {
 		if p.reaches(r, other) {
 			out.Reaches = append(out.Reaches, other)
@@ -274,7 +287,11 @@ func (p *play) live(r antipode.Region) {
 	}
 	for _, id := range p.state.RolesOf(r) {
 		t, _ := p.state.TableByID(id.Table)
-		if role := t.Role(id.Home); role.Next == r && p.reaches(r, role.Holder) && !l.Fenced {
+		role := t.Role(id.Home)
+		if role.Holder == r && role.Next != "" && !role.Leaving && p.reaches(r, role.Next) && !l.Fenced {
+			p.apply("leave", control.Command{Leave: &control.Leave{By: r, Roles: []control.RoleEpoch{{RoleID: id, Epoch: role.Epoch}}}})
+		}
+		if role.Next == r && role.Leaving && p.reaches(r, role.Holder) && !l.Fenced {
 			fmt.Fprintf(&p.out, "%6.2fs %s takes %s/%s from %s\n", p.now.Seconds(), r, t.Name, id.Home, role.Holder)
 			p.apply("took", control.Command{Took: &control.Took{By: r, Roles: []control.RoleEpoch{{RoleID: id, Epoch: role.Epoch + 1}}}})
 		}
@@ -288,6 +305,15 @@ func (p *play) change(name string, to antipode.Region) {
 		c.Roles = append(c.Roles, control.RoleEpoch{RoleID: control.RoleID{Table: t.ID, Home: home}, Epoch: r.Epoch})
 	}
 	p.apply("switch", control.Command{Switch: c})
+}
+
+func (p *play) callOff(name string, to antipode.Region) {
+	t := p.state.Tables[name]
+	c := &control.CallOff{To: to, By: "me"}
+	for home, r := range t.Roles {
+		c.Roles = append(c.Roles, control.RoleEpoch{RoleID: control.RoleID{Table: t.ID, Home: home}, Epoch: r.Epoch})
+	}
+	p.apply("that", control.Command{CallOff: c})
 }
 
 // roles lists who holds what.

@@ -453,6 +453,27 @@ func TestLostDiskOfFollower(t *testing.T) {
 	}
 }
 
+// TestLostDiskOfTwo: neither of two voters can elect a leader alone, so the one
+// that lost its disk has to vote before it has caught up.
+func TestLostDiskOfTwo(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 7)
+	for _, lost := range []antipode.Region{oregon, mumbai} {
+		c := newCluster(t, oregon, mumbai)
+		c.upAll()
+		c.propose(c.members[oregon], "agreed")
+		c.until("two can't agree", 50, func() bool { return c.acked["agreed"] })
+		c.wipe(c.members[lost])
+		c.run(100) // the other one leads no more
+		c.up(c.members[lost])
+		c.until(string(lost)+" has not caught up", 300, func() bool {
+			m := c.members[lost]
+			return m.core.Status().Joined && c.has(m, "agreed")
+		})
+		c.propose(c.members[lost], "again")
+		c.until("it can't propose", 50, func() bool { return c.acked["again"] })
+	}
+}
+
 // TestOldCopy: a disk put back from a copy is noticed too.
 func TestOldCopy(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 6)

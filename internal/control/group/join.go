@@ -20,6 +20,7 @@ type peer struct {
 	greeted bool   // an answer has come
 	fresh   bool   // an answer has come that knew of nothing agreed
 	joined  bool   // by its last answer
+	leads   bool   // by its last answer
 	term    uint64 // by its last answer
 	ledTerm uint64 // the last term in which it said that it leads
 	ledLast uint64 // the last entry that it had when it first said so
@@ -90,7 +91,7 @@ func (c *Core) reachable(p *peer) bool {
 func (c *Core) onHello(from antipode.Region, h hello) error {
 	if h.Echo == c.nonce {
 		p := c.peers[from]
-		p.greeted, p.joined, p.term = true, h.Joined, h.Term
+		p.greeted, p.joined, p.leads, p.term = true, h.Joined, h.Leader, h.Term
 		p.fresh = p.fresh || h.Commit <= baseIndex
 		if h.Leader && p.ledTerm != h.Term {
 			p.ledTerm, p.ledLast = h.Term, h.Last
@@ -120,6 +121,10 @@ func (c *Core) onHello(from antipode.Region, h hello) error {
 // term had in its log, among so many voters that any majority which included
 // this one shares a member with them (the recovery of Viewstamped Replication
 // Revisited, Liskov and Cowling, MIT 2012, 4.3).
+//
+// Of two voters the other one has all that was agreed, and the terms of all the
+// votes that counted, since neither was a majority without it: this one may vote
+// at once, and has to, or there would never be a leader again.
 func (c *Core) join() error {
 	if c.meta.Joined {
 		return nil
@@ -148,7 +153,8 @@ func (c *Core) join() error {
 	caughtUp := joined >= (voters+1)/2 && lead != nil && lead.ledTerm == lead.term &&
 		c.node.BasicStatus().GetTerm() >= lead.term &&
 		c.node.BasicStatus().GetCommit() >= lead.ledLast
-	if !founding && !caughtUp {
+	ofTwo := voters == 2 && lead != nil && !lead.leads
+	if !founding && !caughtUp && !ofTwo {
 		return nil
 	}
 	m := c.meta

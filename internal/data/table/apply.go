@@ -83,7 +83,13 @@ func (s *Session) Apply(e *journal.Entry) error {
 	default:
 		return nil // a newer region's kind: kept and relayed, nothing we know to do
 	}
-	s.set(t, p, e, collision.Apply(was, v, e.FullContext()))
+	siblings := collision.Apply(was, v, e.FullContext())
+	s.set(t, p, e, siblings)
+	if len(siblings) > 1 && t.Writes == antipode.WriteLocal {
+		if err := s.collided(t, p, e); err != nil {
+			return fmt.Errorf("apply %s: %w", e.Dot, err)
+		}
+	}
 	// While this region is being filled, the accept that it gave before it lost
 	// its disk may be on its way: a second one would split the timeline. Should it
 	// be lost, the next write at home stands for it.
@@ -154,13 +160,19 @@ func (s *Session) Committed() {
 }
 
 // Admit says when another region's entry may be applied: nothing of a tenure that
-// a failover has ended is, until its cutoff says what counts.
+// a failover has ended is, until its cutoff says what counts. A successor that lost
+// its disk takes what there is, since it can't decide before it has been filled; nor
+// does it count as a holder of anything before.
 func (ts *Tables) Admit(e *journal.Entry) journal.Admission {
-	return ts.admit(e, func(control.RoleID) bool { return false })
+	return ts.admit(e, func(id control.RoleID) bool {
+		if !ts.fill.on.Load() {
+			return false
+		}
+		t, ok := ts.cfg.Catalog().TableByID(id.Table)
+		return ok && ts.standing(t, id.Home, e.Dot.Shard).Holder == ts.cfg.Self
+	})
 }
 
-// admit is Admit but for roles whose seals do not hold, as for whoever has to
-// learn what there is to decide on.
 // opens reports whether this region holds the role and has not said so in its
 // journal. Until it has, it takes nothing that does not count: once everybody has
 // such an entry, its author may cut it, and must know by then that it does not
@@ -171,6 +183,8 @@ func (ts *Tables) opens(t *TableRef, home antipode.Region, shard antipode.Shard)
 	return s.Holder == ts.cfg.Self && !s.open
 }
 
+// admit is Admit but for roles whose seals do not hold, as for whoever has to
+// learn what there is to decide on.
 func (ts *Tables) admit(e *journal.Entry, open func(control.RoleID) bool) journal.Admission {
 	if ts.tn.some.Load() {
 		if t, ok := ts.cfg.Catalog().TableByID(e.Mutation.Table); ok {
@@ -201,7 +215,7 @@ func (s *Session) covered(e *journal.Entry) bool {
 	return true
 }
 
-// set stores siblings, and remembers the collision if there are several.
+// set stores siblings, and says so should there be several where there must not.
 func (s *Session) set(t *TableRef, p place, e *journal.Entry, siblings []collision.Version) {
 	b := s.txn.Batch()
 	b.Set(p.item, collision.AppendItem(nil, siblings))
@@ -209,17 +223,8 @@ func (s *Session) set(t *TableRef, p place, e *journal.Entry, siblings []collisi
 		s.overlay = make(map[string][]collision.Version)
 	}
 	s.overlay[string(p.item)] = siblings
-	switch t.Writes {
-	case antipode.WriteLocal:
-		b.Set(historyKey(t.ID, p.key, e.Dot), nil)
-		if len(siblings) > 1 {
-			b.Set(keyed(prefixCollision, t.ID, p.key), nil)
-		}
-	case antipode.WritePartitioned:
-		if !e.Mutation.Delete && s.ts.arbitrates(t, p.key) {
-			b.Delete(keyed(prefixGrant, t.ID, p.key)) // the birth that it allowed has happened
-		}
-	case antipode.WriteGlobal:
+	if t.Writes == antipode.WritePartitioned && !e.Mutation.Delete && s.ts.arbitrates(t, p.key) {
+		b.Delete(keyed(prefixGrant, t.ID, p.key)) // the birth that it allowed has happened
 	}
 	if t.Writes != antipode.WriteLocal && len(siblings) > 1 {
 		// One timeline per key is what these tables promise; should it ever

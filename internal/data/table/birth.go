@@ -53,7 +53,7 @@ func (ts *Tables) arbiter(t *TableRef, p place, home antipode.Region) (control.T
 		if f.Set != t.Shards() {
 			continue
 		}
-		if f.Cutoff == nil || !ts.cfg.Journal.Shard(p.shard).Applied().Covers(f.Cutoff[p.shard]) {
+		if f.Cutoff == nil || !ts.cfg.Journal.Shard(p.shard).Applied().Covers(ts.reachable(p.shard, f.Cutoff[p.shard])) {
 			return under, errNotOpen
 		}
 	}
@@ -170,29 +170,24 @@ func (ts *Tables) arbitrate(ctx context.Context, t *TableRef, p place, c *call) 
 			return nil, fmt.Errorf("%w: the item's last removal has not arrived at its arbiter %s in time; try again", ErrUnavailable, ts.cfg.Self)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
-	defer cancel()
-	sh := ts.cfg.Journal.Shard(p.shard)
-	for {
-		changed := ts.rolesChanged()
+	var b *birth
+	var commit engine.Commit
+	err = ts.whenOpen(ctx, ts.fresh(t), func(t *TableRef) (err error) {
+		sh := ts.cfg.Journal.Shard(p.shard)
 		sh.Lock()
-		b, commit, err := ts.arbitrateLocked(ts.fresh(t), p, c.Home)
-		sh.Unlock()
-		if errors.Is(err, errNotOpen) {
-			if err = ts.waitOpen(ctx, changed, t); err == nil {
-				continue
-			}
-		}
-		if err != nil {
-			return nil, err
-		}
-		if commit != nil {
-			if err := commit.Wait(); err != nil {
-				return nil, fmt.Errorf("store grant: %w", err)
-			}
-		}
-		return b, ts.stands(t, arbiterOf(t, p.key), p.shard, b.under, antipode.Dot{})
+		defer sh.Unlock()
+		b, commit, err = ts.arbitrateLocked(t, p, c.Home)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	if commit != nil {
+		if err := commit.Wait(); err != nil {
+			return nil, fmt.Errorf("store grant: %w", err)
+		}
+	}
+	return b, ts.stands(t, arbiterOf(t, p.key), p.shard, b.under, antipode.Dot{})
 }
 
 func (ts *Tables) arbitrateLocked(t *TableRef, p place, claim antipode.Region) (*birth, engine.Commit, error) {

@@ -171,6 +171,9 @@ func (c *cluster) start(name antipode.Region, fs *vfs.MemFS) {
 			defer c.mu.Unlock()
 			return !c.unhold[name]
 		},
+		Reaches: func(to antipode.Region) bool {
+			return !c.cut[[2]antipode.Region{name, to}] && !c.cut[[2]antipode.Region{to, name}]
+		},
 		Propose: func(_ context.Context, cmd control.Command) (*control.State, error) { return c.propose(name, cmd) },
 		Call: func(ctx context.Context, to antipode.Region, method string, body []byte) ([]byte, error) {
 			if c.cut[[2]antipode.Region{name, to}] || c.cut[[2]antipode.Region{to, name}] {

@@ -41,7 +41,7 @@ const (
 	countLook = 256
 )
 
-// Count returns how many items a table has here, and their bytes. The figure is
+// Count returns how many items a table has here, and their size (see Config.Size). The figure is
 // fresh for small tables. One that takes longer to walk than a fraction of a
 // second is walked piece by piece, a piece a call: until the first walk is
 // through, the figure is what was seen so far; later it is that of the last walk.
@@ -75,7 +75,7 @@ func (ts *Tables) countOn(ctx context.Context, t *TableRef, c *counted, start ti
 	items, size := c.soFar, c.soFarBytes
 	err := ts.visitAll(ctx, t, c.after, func(k Key, item []byte) (bool, error) {
 		items++
-		size += int64(len(item))
+		size += int64(ts.cfg.Size(item))
 		if (items-c.soFar)%countLook != 0 || ts.cfg.Clock.Wall().Sub(start) < countSlice {
 			return true, nil
 		}

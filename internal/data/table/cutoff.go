@@ -227,6 +227,11 @@ func (c *change) takeOutItem(void []*journal.Entry) error {
 			return err
 		}
 		if was != nil {
+			if ts.spent(t, p.shard, []collision.Version{*was}) {
+				c.txn.Batch().Delete(p.item)
+				c.after = append(c.after, func() { ts.gc.drop(p.shard) })
+				return nil
+			}
 			c.txn.Batch().Set(p.item, collision.AppendItem(nil, []collision.Version{*was}))
 			return nil
 		}
@@ -313,13 +318,13 @@ func (c *change) epoch(t *TableRef, e *journal.Entry) error {
 	}
 	var rows []roleTenure
 	for _, was := range n.Earlier {
-		f, err := frontierOf(was.Cutoff)
+		f, err := antipode.ParseMarks(was.Cutoff)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w: %w", e.Kind, e.Dot, journal.ErrMalformed, err)
 		}
 		rows = append(rows, roleTenure{was.RoleID, tenure{Tenure: control.Tenure{Epoch: was.Epoch, Holder: was.Holder}, Cutoff: f, Bound: true}})
 	}
-	f, err := frontierOf(n.Cutoff)
+	f, err := antipode.ParseMarks(n.Cutoff)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w: %w", e.Kind, e.Dot, journal.ErrMalformed, err)
 	}

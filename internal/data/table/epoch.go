@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/antipode-io/antipode"
@@ -19,7 +20,7 @@ import (
 type opening struct {
 	id     control.RoleID
 	row    tenure
-	cutoff bool // the row's is the group's; else it is all that is applied here
+	cutoff bool // the row's is the group's; else it is all that is applied here then
 }
 
 // openFailovers appends this region's first entries under the roles that it has
@@ -76,13 +77,17 @@ func (w *work) open(ctx context.Context, shard antipode.Shard, roles []opening) 
 		return nil
 	}
 	k, err := ts.inShard(shard, func(c *change) (some bool, err error) { // not durable yet; see synced
+		here := c.txn.Applied().Clone()
 		for _, o := range roles {
 			if !mine(o) {
 				continue
 			}
-			if o.cutoff && !c.txn.Applied().Covers(o.row.Cutoff) {
+			if o.cutoff && !c.txn.Applied().Covers(ts.reachable(shard, o.row.Cutoff)) {
 				w.later = true // it lost its disk since, and waits for what it had
 				continue
+			}
+			if !o.cutoff {
+				o.row.Cutoff, o.row.Bound = here, true // one for all of them
 			}
 			if err := ts.openOne(c, o, !some); err != nil { // the first of them carries what all need
 				return false, err
@@ -132,7 +137,7 @@ func (ts *Tables) otherCutoffs(c *change, but roleTenure) (out []noteCutoff) {
 		for _, r := range k.rows {
 			own := id == but.RoleID && r.Tenure == but.row.Tenure
 			if r.Bound && !own && (r.Opened.IsZero() || !stable.Includes(r.Opened)) {
-				out = append(out, noteCutoff{id, r.Tenure.Epoch, r.Tenure.Holder, marksOf(r.Cutoff)})
+				out = append(out, noteCutoff{id, r.Tenure.Epoch, r.Tenure.Holder, r.Cutoff.Marks()})
 			}
 		}
 	}
@@ -146,10 +151,7 @@ func (ts *Tables) openOne(c *change, o opening, others bool) error {
 		return nil
 	}
 	row := o.row
-	if !o.cutoff {
-		row.Cutoff, row.Bound = c.txn.Applied().Clone(), true
-	}
-	n := &note{Failover: row.Failover, Forced: row.Forced, Cutoff: marksOf(row.Cutoff)}
+	n := &note{Failover: row.Failover, Forced: row.Forced, Cutoff: row.Cutoff.Marks()}
 	k := c.known(o.id)
 	if others {
 		n.Earlier = ts.otherCutoffs(c, roleTenure{o.id, row})
@@ -170,9 +172,12 @@ func (ts *Tables) openOne(c *change, o opening, others bool) error {
 }
 
 func (ts *Tables) roleEntry(kind journal.Kind, id control.RoleID, epoch uint64, n *note) (*journal.Entry, error) {
-	stamp, err := ts.cfg.Clock.Now()
-	if err != nil {
-		return nil, fmt.Errorf("append %s: %w", kind, err)
+	stamp := ts.cfg.Clock.Last()
+	if ts.cfg.Clock.Check() == nil { // else its time must not get into the others' clocks: no version is compared by this one
+		var err error
+		if stamp, err = ts.cfg.Clock.Now(); err != nil {
+			return nil, fmt.Errorf("append %s: %w", kind, err)
+		}
 	}
 	body, err := json.Marshal(n)
 	if err != nil {
@@ -276,134 +281,6 @@ func (w *work) fetchAnywhere(ctx context.Context, shard antipode.Shard, want fun
 	return asked || step.tries[shard] > fetchTries
 }
 
-// release hands over the roles that are being switched to another region: from
-// this entry on, this region forwards.
-func (w *work) release() error {
-	ts := w.ts
-	var errs []error
-	for _, id := range w.state.RolesOf(ts.cfg.Self) {
-		t, ok := w.state.TableByID(id.Table)
-		if !ok {
-			continue
-		}
-		r := t.Role(id.Home)
-		if r.Next == "" || r.Holder != ts.cfg.Self {
-			continue
-		}
-		err := ts.inShards(shardsOf(t.Shards()), func(c *change) (some bool, err error) {
-			s := ts.standing(t, id.Home, c.shard)
-			if s.Tenure != r.Tenure() {
-				return false, nil // done
-			}
-			if !s.open || s.sealed || !ts.leased(t, s.forced) {
-				w.later = true
-				return false, nil
-			}
-			return true, ts.releaseOne(c, t, id, r)
-		})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("hand %s over to %s: %w", t.Name, r.Next, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (ts *Tables) releaseOne(c *change, t *TableRef, id control.RoleID, r control.Role) error {
-	grants, err := ts.grantsOf(c, t, id, r.Tenure())
-	if err != nil {
-		return err
-	}
-	e, err := ts.roleEntry(journal.KindRelease, id, r.Epoch, &note{To: r.Next, Grants: grants})
-	if err != nil {
-		return err
-	}
-	c.txn.Append(e)
-	_, err = c.learn(id, tenure{Tenure: control.Tenure{Epoch: r.Epoch + 1, Holder: r.Next}, Released: e.Dot})
-	return err
-}
-
-// grantsOf lists the births that were granted under a tenure and have not
-// happened: whoever arbitrates next has to know of them.
-func (ts *Tables) grantsOf(c *change, t *TableRef, id control.RoleID, under control.Tenure) (out []noteGrant, err error) {
-	if t.Writes != antipode.WritePartitioned || t.HomeBy == antipode.HomePrefix {
-		return nil, nil
-	}
-	prefix := tablePrefix(prefixGrant, t.ID)
-	err = ts.eachRow(journal.Span{Lower: prefix, Upper: after(prefix)}, func(row, _ []byte) error {
-		p := locateEncoded(t, row[len(prefix):])
-		if p.shard != c.shard || arbiterOf(t, p.key) != id.Home {
-			return nil
-		}
-		b, err := ts.storedGrant(t, p, under)
-		if err == nil && b != nil {
-			out = append(out, noteGrant{Key: p.key, Home: b.Home, Tomb: b.Tomb})
-		}
-		return err
-	})
-	return out, err
-}
-
-// takeGrants stores the grants that came with a release as this region's own.
-func (ts *Tables) takeGrants(c *change, t *TableRef, id control.RoleID, row tenure) error {
-	if row.Released.IsZero() {
-		return nil
-	}
-	for _, g := range row.Grants {
-		p := locateEncoded(t, g.Key)
-		if there, err := ts.visible(t, p); err == nil && lives(there) {
-			continue
-		}
-		text, err := json.Marshal(&birth{Home: g.Home, Tomb: g.Tomb, Epoch: row.Tenure.Epoch, Holder: row.Tenure.Holder})
-		if err != nil {
-			return fmt.Errorf("store grant: %w", err)
-		}
-		c.txn.Batch().Set(keyed(prefixGrant, id.Table, g.Key), text)
-	}
-	return nil
-}
-
-// take opens the roles that are handed to this region, shard by shard as the
-// releases arrive, and tells the group once it has all of them.
-func (w *work) take(ctx context.Context) error {
-	ts := w.ts
-	errs := []error{w.sealNew()}
-	if errs[0] != nil {
-		return errs[0]
-	}
-	var whole []control.RoleEpoch
-	for _, id := range w.state.RolesOf(ts.cfg.Self) {
-		t, ok := w.state.TableByID(id.Table)
-		if !ok || t.Role(id.Home).Next != ts.cfg.Self {
-			continue
-		}
-		next := control.Tenure{Epoch: t.Role(id.Home).Epoch + 1, Holder: ts.cfg.Self}
-		all := true
-		for _, shard := range shardsOf(t.Shards()) {
-			if row := ts.known(shard, id).of(next); row.Opened.IsZero() && !row.Released.IsZero() {
-				row.Bound = false
-				if err := w.open(ctx, shard, []opening{{id: id, row: row}}); err != nil {
-					errs = append(errs, fmt.Errorf("take %s over: %w", t.Name, err))
-				}
-			}
-			all = all && !ts.known(shard, id).of(next).Opened.IsZero()
-		}
-		if all {
-			whole = append(whole, control.RoleEpoch{RoleID: id, Epoch: next.Epoch})
-		}
-	}
-	if err := w.synced(); err != nil {
-		return errors.Join(append(errs, err)...)
-	}
-	for _, r := range whole { // writes go on meanwhile
-		w.later = true
-		err := w.propose(ctx, control.Command{Took: &control.Took{Roles: []control.RoleEpoch{r}, By: ts.cfg.Self}})
-		if err != nil && !errors.Is(err, control.ErrStale) {
-			errs = append(errs, fmt.Errorf("tell the group that %s has taken a role of table %d over: %w", ts.cfg.Self, r.Table, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // pending has items that are pending become known: their role's holder is asked,
 // and where that is this region, it settles them.
 func (w *work) pending(ctx context.Context) error {
@@ -465,6 +342,24 @@ type forced struct {
 	At    int64               `json:"at"`
 }
 
+// Forced is a failover that a person forced at this region, and that the group does
+// not know of yet.
+type Forced struct {
+	Lost    antipode.Region
+	Roles   []control.RoleEpoch // that this region took, and under what epochs
+	By, Why string
+	At      int64 // milliseconds since the Unix epoch
+}
+
+// Forced lists them, from this region's own record.
+func (ts *Tables) Forced() (out []Forced, err error) {
+	all, err := ts.forcedHere()
+	for _, f := range all {
+		out = append(out, Forced{f.Lost, f.Roles, f.By, f.Why, f.At})
+	}
+	return out, err
+}
+
 func forcedKey(set antipode.Shard, lost antipode.Region) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{prefixForced}, uint64(set)), lost...)
 }
@@ -485,8 +380,8 @@ func (ts *Tables) Force(ctx context.Context, lost antipode.Region, by, why strin
 	}
 	bySet := ts.rolesToForce(w.state, lost)
 	var all []control.RoleEpoch
-	for set, roles := range bySet {
-		f := &forced{Set: set, Lost: lost, Roles: roles, By: by, Why: why, At: ts.cfg.Clock.Wall().UnixMilli()}
+	for _, set := range slices.Sorted(maps.Keys(bySet)) {
+		f := &forced{Set: set, Lost: lost, Roles: bySet[set], By: by, Why: why, At: ts.cfg.Clock.Wall().UnixMilli()}
 		if err := ts.storeForced(f); err != nil {
 			return nil, fmt.Errorf("force a failover of %s: %w", lost, err)
 		}
@@ -542,19 +437,27 @@ func (ts *Tables) rolesToForce(state *control.State, lost antipode.Region) map[a
 }
 
 // storeForced records durably what is about to be taken, so that a crash leaves
-// nothing half done.
+// nothing half done, along with what was taken before and the group does not know.
 func (ts *Tables) storeForced(f *forced) error {
+	all, err := ts.forcedHere()
+	if err != nil {
+		return err
+	}
+	for _, was := range all {
+		for _, r := range was.Roles {
+			again := slices.ContainsFunc(f.Roles, func(o control.RoleEpoch) bool { return o.RoleID == r.RoleID })
+			if was.Set == f.Set && was.Lost == f.Lost && !again {
+				f.Roles = append(f.Roles, r)
+			}
+		}
+	}
 	text, err := json.Marshal(f)
 	if err != nil {
 		return err
 	}
 	b := ts.cfg.Store.NewBatch()
 	b.Set(forcedKey(f.Set, f.Lost), text)
-	c, err := ts.cfg.Store.Apply(b)
-	if err != nil {
-		return err
-	}
-	return c.Wait()
+	return ts.durable(b)
 }
 
 func (ts *Tables) forcedHere() (out []*forced, err error) {
@@ -594,31 +497,39 @@ func (w *work) adopt(ctx context.Context) error {
 		if err := w.openForced(ctx, f); err != nil {
 			return err
 		}
-		cutoff := make(control.Frontiers)
-		for _, shard := range shardsOf(f.Set) {
-			for _, r := range f.Roles {
-				row := ts.known(shard, r.RoleID).of(control.Tenure{Epoch: r.Epoch, Holder: ts.cfg.Self})
-				if row.Bound && len(row.Cutoff) > 0 {
-					cutoff[shard] = row.Cutoff.Clone().Join(cutoff[shard])
-				}
-			}
-		}
 		w.later = true
-		err := w.propose(ctx, control.Command{Adopt: &control.Adopt{
-			Region: ts.cfg.Self, Set: f.Set, Lost: f.Lost, Roles: f.Roles, Cutoff: cutoff, By: f.By, Why: f.Why, At: f.At,
-		}})
-		if err != nil && !errors.Is(err, control.ErrStale) && !errors.Is(err, control.ErrInvalid) && !errors.Is(err, control.ErrNoTable) {
-			return fmt.Errorf("tell the group of the forced failover of %s: %w", f.Lost, err)
+		for _, a := range ts.adoptions(f) {
+			err := w.propose(ctx, control.Command{Adopt: a})
+			if err != nil && !errors.Is(err, control.ErrStale) && !errors.Is(err, control.ErrInvalid) && !errors.Is(err, control.ErrNoTable) {
+				return fmt.Errorf("tell the group of the forced failover of %s: %w", f.Lost, err)
+			}
 		}
 		b := ts.cfg.Store.NewBatch() // adopted, or overtaken
 		b.Delete(forcedKey(f.Set, f.Lost))
-		c, err := ts.cfg.Store.Apply(b)
-		if err != nil {
-			return err
-		}
-		if err := c.Wait(); err != nil {
+		if err := ts.durable(b); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// adoptions are what the group has to know of a forced failover: the roles that
+// were taken at once, and so have the same cutoffs, go together.
+func (ts *Tables) adoptions(f *forced) (out []*control.Adopt) {
+	for _, r := range f.Roles {
+		cutoff := make(control.Frontiers)
+		for _, shard := range shardsOf(f.Set) {
+			row := ts.known(shard, r.RoleID).of(control.Tenure{Epoch: r.Epoch, Holder: ts.cfg.Self})
+			if row.Bound && len(row.Cutoff) > 0 {
+				cutoff[shard] = row.Cutoff
+			}
+		}
+		i := slices.IndexFunc(out, func(a *control.Adopt) bool { return a.Cutoff.Covers(cutoff) && cutoff.Covers(a.Cutoff) })
+		if i < 0 {
+			i = len(out)
+			out = append(out, &control.Adopt{Region: ts.cfg.Self, Set: f.Set, Lost: f.Lost, Cutoff: cutoff, By: f.By, Why: f.Why, At: f.At})
+		}
+		out[i].Roles = append(out[i].Roles, r)
+	}
+	return out
 }

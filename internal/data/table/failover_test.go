@@ -266,6 +266,40 @@ func TestStrandedAgain(t *testing.T) {
 	}
 }
 
+// TestTombstonePutBack: a tombstone that comes back when the write after it is
+// stranded is dropped, though a sweep has passed it by that time.
+func TestTombstonePutBack(t *testing.T) {
+	c := three(t)
+	sweep := func() {
+		for _, n := range roleRegions {
+			check(t, c.regions[n].ts.Sweep(t.Context()))
+		}
+	}
+	check(t, c.write(oregon, "catalog", "k", "put 1"))
+	check(t, c.write(oregon, "users", "u", "put 1"))
+	c.exchange()
+	check(t, c.write(oregon, "catalog", "k", "delete"))
+	check(t, c.write(oregon, "users", "u", "delete"))
+	c.exchange()
+	c.isolate(oregon)
+	check(t, c.write(oregon, "catalog", "k", "put 2"))
+	check(t, c.write(oregon, "users", "u", "put 2"))
+	sweep()
+	c.unhold[oregon] = true
+	c.fence(oregon, mumbai)
+	c.settle()
+	c.rejoin(oregon)
+	c.settle()
+	c.back(oregon)
+	sweep()
+	c.wantStranded(oregon, "catalog write k=2 now= open", "users write u=2 now= open")
+	for _, n := range roleRegions {
+		if n, r := count(t, c.regions[n], 'i'), n; n != 0 {
+			t.Errorf("%s keeps %d tombstones that are stable", r, n)
+		}
+	}
+}
+
 // TestAnswerByJournal finds the outcome of a forwarded write in the journal.
 func TestAnswerByJournal(t *testing.T) {
 	c := three(t)

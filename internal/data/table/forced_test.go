@@ -105,6 +105,71 @@ func TestForcedTwice(t *testing.T) {
 	c.wantRead("catalog", "k", "1p...")
 }
 
+// TestForcedOutUnheard has a writer that was forced out, and has not heard of it, be
+// told that others have its write: they do, and it does not count.
+func TestForcedOutUnheard(t *testing.T) {
+	bubble(t, func(c *cluster) {
+		t := c.t
+		c.make("t", antipode.WriteGlobal, func(t *control.Table) {
+			rpo("0s", block)(t)
+			t.Failover = control.FailoverPinned
+		})
+		c.sever(paris, true)
+		c.writing(oregon, "t", "k", "put a").waits(t, "write")
+		c.carry(oregon, mumbai)
+		c.isolate(oregon)
+		c.isolate(mumbai)
+		if _, err := c.regions[mumbai].ts.Force(t.Context(), oregon, "ada", "it burned down"); err != nil {
+			t.Fatal(err)
+		}
+		w := c.writing(oregon, "t", "k", "append b")
+		c.carry(oregon, mumbai) // and it says so
+		w.waits(t, "write that mumbai has beyond its cutoff")
+		c.carry(mumbai, oregon)
+		w.fails(t, "write that does not count", table.ErrOutcomeUnknown)
+		if got := c.stranded(oregon, oregon); len(got) != 1 {
+			t.Errorf("stranded: %v", got)
+		}
+	})
+}
+
+// TestForcedAgain takes what a lost region got hold of since it was forced out first,
+// before the group knows of any of it: it adopts all, each with its own cutoff.
+func TestForcedAgain(t *testing.T) {
+	c := newCluster(t, oregon, mumbai)
+	c.make("catalog", antipode.WriteGlobal, nil)
+	c.make("stock", antipode.WriteGlobal, func(t *control.Table) { t.Writer = mumbai })
+	check(t, c.write(oregon, "catalog", "k", "put 1"))
+	check(t, c.write(oregon, "stock", "k", "put 1"))
+	c.exchange()
+	c.isolate(oregon)
+	c.isolate(mumbai)
+	force := func(at, lost antipode.Region) {
+		t.Helper()
+		_, err := c.regions[at].ts.Force(t.Context(), lost, "ada", "test")
+		check(t, err)
+	}
+	force(mumbai, oregon) // catalog
+	force(oregon, mumbai) // stock: it has not heard
+	check(t, c.write(oregon, "stock", "k", "append o"))
+	check(t, c.write(oregon, "catalog", "k", "append x")) // nobody hears of it in time
+	c.cut[[2]antipode.Region{oregon, mumbai}] = false
+	c.carry(oregon, mumbai)
+	c.cut[[2]antipode.Region{oregon, mumbai}] = true
+	force(mumbai, oregon) // stock, with a cutoff of its own
+	c.rejoin(mumbai)
+	c.rejoin(oregon)
+	c.settle()
+	for name, epoch := range map[string]uint64{"catalog": 2, "stock": 3} {
+		if r := c.ref(name).Role(""); r.Holder != mumbai || r.Epoch != epoch {
+			t.Errorf("the group has %s as %+v, want it in mumbai since epoch %d", name, r, epoch)
+		}
+	}
+	c.wantRead("catalog", "k", "1")
+	c.wantRead("stock", "k", "1o")
+	c.wantStranded(oregon, "catalog write k=1x now=1 open")
+}
+
 // TestLostDiskAfterFailover gives a region that lost its disk the roles, the
 // stranded writes and what is pending along with its items.
 func TestLostDiskAfterFailover(t *testing.T) {
@@ -152,4 +217,51 @@ func TestLostDiskAfterFailover(t *testing.T) {
 		return all[0].Dot
 	}(), "ada"))
 	c.wantStranded(oregon, "catalog write k=1o now=1234 discarded")
+}
+
+// TestLostDiskOfSuccessor takes the disk of a region that has taken over, or is about
+// to, while nobody else has what it wrote: it gets what there is, and goes on.
+func TestLostDiskOfSuccessor(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		c := newCluster(t, oregon, mumbai)
+		c.make("catalog", antipode.WriteGlobal, leased)
+		c.make("users", antipode.WritePartitioned, leased)
+		c.make("carts", antipode.WriteLocal, nil)
+		c.apply(control.Command{Incarnate: &control.Incarnate{Region: mumbai}})
+		check(t, c.write(oregon, "catalog", "k", "put 1"))
+		c.exchange()
+		c.isolate(oregon)
+		check(t, c.write(oregon, "catalog", "k", "append o"))
+		for _, k := range keysOf(20) {
+			check(t, c.write(mumbai, "carts", k, "put 1"))
+		}
+		c.unhold[oregon] = true
+		c.fence(oregon, mumbai)
+		want := "1o"
+		if late {
+			want = "1"
+			c.settle()
+		}
+		c.lose(mumbai)
+		c.apply(control.Command{Incarnate: &control.Incarnate{Region: mumbai, Was: 1}})
+		c.steps(mumbai)
+		c.rejoin(oregon)
+		c.settle()
+		for _, id := range c.regions[oregon].log.Shards() {
+			if want, got := c.regions[oregon].log.Shard(id).Applied(), c.regions[mumbai].log.Shard(id).Applied(); !got.Covers(want) {
+				t.Errorf("shard %s: mumbai was given %v of %v", id, got, want)
+			}
+		}
+		c.serve(mumbai)
+		c.settle()
+		c.back(oregon)
+		c.wantRead("catalog", "k", want)
+		check(t, c.write(oregon, "catalog", "k", "append 2"))
+		for _, k := range keysOf(8) { // some of them are born by mumbai's leave, the others by oregon's, which mumbai gives now
+			check(t, c.write(oregon, "users", k, "put o"))
+			check(t, c.write(mumbai, "users", k, "append m"))
+		}
+		c.wantRead("catalog", "k", want+"2")
+		c.wantRead("users", "k0", "om")
+	}
 }

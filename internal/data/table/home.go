@@ -152,6 +152,9 @@ func (ts *Tables) writeAtHome(ctx context.Context, p place, w *WriteRequest, m t
 		if err := ts.checkBirth(w); err != nil {
 			return WriteResult{}, err
 		}
+		if _, err := ts.actAs(ts.fresh(w.Table), home, p.shard, m.meant); errors.As(err, new(*movedError)) {
+			return WriteResult{}, err // the role has moved while the arbiter was asked: it is for its holder to ask
+		}
 		if grant, err = ts.askBirth(ctx, w.Table, p, home); err != nil {
 			return WriteResult{}, err
 		}
@@ -402,27 +405,22 @@ func (ts *Tables) serveMove(ctx context.Context, from antipode.Region, body []by
 
 // handOff appends the handoff entry: from it on, this region forwards.
 func (ts *Tables) handOff(ctx context.Context, p place, t *TableRef, to antipode.Region) error {
-	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
-	defer cancel()
-	sh := ts.cfg.Journal.Shard(p.shard)
-	for {
-		changed := ts.rolesChanged()
+	var e *journal.Entry
+	var c *journal.Commit
+	err := ts.whenOpen(ctx, ts.fresh(t), func(t *TableRef) (err error) {
+		sh := ts.cfg.Journal.Shard(p.shard)
 		sh.Lock()
-		e, c, err := ts.handOffLocked(sh, p, ts.fresh(t), to)
-		sh.Unlock()
-		if errors.Is(err, errNotOpen) {
-			if err = ts.waitOpen(ctx, changed, t); err == nil {
-				continue
-			}
-		}
-		if err != nil || c == nil {
-			return err
-		}
-		if err := c.Wait(); err != nil {
-			return fmt.Errorf("hand off item of %s: %w", t.Name, err)
-		}
-		return ts.stands(t, e.Role, p.shard, tenureOf(e), e.Dot)
+		defer sh.Unlock()
+		e, c, err = ts.handOffLocked(sh, p, t, to)
+		return err
+	})
+	if err != nil || c == nil {
+		return err
 	}
+	if err := c.Wait(); err != nil {
+		return fmt.Errorf("hand off item of %s: %w", t.Name, err)
+	}
+	return ts.stands(t, e.Role, p.shard, tenureOf(e), e.Dot)
 }
 
 func (ts *Tables) handOffLocked(sh *journal.Shard, p place, t *TableRef, to antipode.Region) (*journal.Entry, *journal.Commit, error) {

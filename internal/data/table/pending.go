@@ -108,7 +108,7 @@ func (q *pendingKeys) list(want func(*pendingKey) bool) []*pendingKey {
 }
 
 func (k *pendingKey) row() ([]byte, error) {
-	return json.Marshal(storedPending{Home: k.home, Void: k.void, Dot: k.dot.String(), Need: marksOf(k.need)})
+	return json.Marshal(storedPending{Home: k.home, Void: k.void, Dot: k.dot.String(), Need: k.need.Marks()})
 }
 
 // loadPending reads again what a run before has stored; of one shard, or of all.
@@ -151,7 +151,7 @@ func readPending(value []byte) (*pendingKey, error) {
 	if k.dot, err = antipode.ParseDot(s.Dot); err != nil {
 		return nil, err
 	}
-	k.need, err = frontierOf(s.Need)
+	k.need, err = antipode.ParseMarks(s.Need)
 	return k, err
 }
 
@@ -274,6 +274,7 @@ func (ts *Tables) takeVersions(t *TableRef, shard antipode.Shard, at antipode.Fr
 	sh.Lock()
 	txn := sh.Begin(ts.cfg.Store.NewBatch())
 	var known [][]byte
+	spent := false
 	err := journal.EachRow(rows, func(key, value []byte) error {
 		p := locateEncoded(t, key)
 		k, ok := ts.pend.get(p.item)
@@ -281,10 +282,15 @@ func (ts *Tables) takeVersions(t *TableRef, shard antipode.Shard, at antipode.Fr
 			return nil // it came by journal meanwhile, or what was given is older than what came
 		}
 		if len(value) > 0 {
-			if _, err := collision.DecodeItem(value); err != nil {
+			siblings, err := collision.DecodeItem(value)
+			if err != nil {
 				return fmt.Errorf("version of an item of %s: %w", t.Name, err)
 			}
-			txn.Batch().Set(p.item, value)
+			if ts.spent(t, shard, siblings) {
+				spent = true
+			} else {
+				txn.Batch().Set(p.item, value)
+			}
 		}
 		txn.Batch().Delete(keyed(prefixPending, t.ID, p.key))
 		known = append(known, p.item)
@@ -299,6 +305,9 @@ func (ts *Tables) takeVersions(t *TableRef, shard antipode.Shard, at antipode.Fr
 	if err == nil {
 		for _, item := range known {
 			ts.pend.forget(item)
+		}
+		if spent {
+			ts.gc.drop(shard)
 		}
 	}
 	sh.Unlock()
@@ -315,10 +324,7 @@ func (ts *Tables) serveVersions(ctx context.Context, from antipode.Region, body 
 	if err != nil {
 		return refuse(err)
 	}
-	if len(c.Marks) != 1 {
-		return refuse(errCall)
-	}
-	shard, err := antipode.ParseShard(c.Marks[0])
+	shard, err := c.shard()
 	if err != nil {
 		return refuse(err)
 	}
@@ -344,7 +350,7 @@ func (ts *Tables) versions(t *TableRef, shard antipode.Shard, home antipode.Regi
 	if asked.Epoch > 0 && !k.of(asked).Bound {
 		return fmt.Errorf("%w: %s does not know yet what a failover has ended in %s", ErrUnavailable, ts.cfg.Self, t.Name)
 	}
-	if !ts.cfg.Journal.Shard(shard).Applied().Covers(k.of(asked).Cutoff) {
+	if !ts.cfg.Journal.Shard(shard).Applied().Covers(ts.reachable(shard, k.of(asked).Cutoff)) {
 		return fmt.Errorf("%w: %s has not got yet all that counts in %s", ErrUnavailable, ts.cfg.Self, t.Name)
 	}
 	return journal.EachRow(keys, func(key, _ []byte) error {

@@ -37,8 +37,9 @@ type protection struct {
 
 // copiesID names a shard's own entries that so many other members have.
 type copiesID struct {
-	shard  antipode.Shard
-	copies int
+	shard    antipode.Shard
+	copies   int
+	forcible bool // in tables whose roles a person may give away
 }
 
 // promises are the sets of replicas that have a table with an rpo: bounded has
@@ -191,7 +192,6 @@ func (ts *Tables) admitWithin(ctx context.Context, t *TableRef, sh *journal.Shar
 		look, stop := context.WithTimeout(wait, lookEvery)
 		_ = sh.WaitCopied(look, 1, sh.Copied(1)+1, nil) // it is looked again either way
 		stop()
-		ts.cfg.Journal.Resume(ctx)
 	}
 }
 
@@ -254,6 +254,7 @@ func (ts *Tables) admitProtected(ctx context.Context, t *TableRef, sh *journal.S
 		case <-again.C:
 			ts.cfg.Journal.Resume(ctx)
 		case <-wait.Done():
+			ts.cfg.Journal.Resume(ctx)
 			return fmt.Errorf("%w: table %s promises that nothing is lost with a region, and fewer than %d of %v confirm writes; nothing was written; try again, see `antipode rpo`",
 				ErrUnavailable, t.Name, t.AckCopies(), ts.others(sh.ID()))
 		}
@@ -318,18 +319,19 @@ func (ts *Tables) copied(ctx context.Context, t *TableRef, sh *journal.Shard, se
 	defer cancel()
 	g := ts.guard(t)
 	without := func() bool { return g.missing.Load() && ts.mayGoOn(t) }
-	patience := ts.cfg.DegradeAfter
+	patience, forcible := ts.cfg.DegradeAfter, ts.forcible(t)
+	reached := sh.WaitCopied
+	if forcible {
+		reached = sh.WaitHeard
+	}
 	for {
 		wait, stop := context.WithTimeout(ctx, patience)
-		err := sh.WaitCopied(wait, k, seq, without)
+		err := reached(wait, k, seq, without)
 		stop()
-		if err != nil {
-			ts.cfg.Journal.Resume(ctx)
-		}
 		switch {
 		case err == nil && ts.confirmed(t, sh, k, seq):
 			return nil
-		case err == nil && sh.Copied(k) >= seq:
+		case err == nil && !forcible && sh.Copied(k) >= seq:
 			if err := ts.pause(ctx, recheck); err != nil { // until the lease is back
 				return err
 			}
@@ -349,19 +351,25 @@ func (ts *Tables) copied(ctx context.Context, t *TableRef, sh *journal.Shard, se
 // acknowledges, what lies beyond its cutoff, too. While this region has its lease,
 // nobody has taken anything over; so what was reported by then is remembered, and
 // what is reported while there is no lease is not counted before there is one again.
+// Where a person may have given the roles away no lease tells; but then the region
+// that has them has said so in its journal, before what it reported.
 func (ts *Tables) confirmed(t *TableRef, sh *journal.Shard, copies int, seq uint64) bool {
 	n := sh.Copied(copies)
 	if n < seq {
 		return false
 	}
-	if t.Writes == antipode.WriteLocal || t.Pinned() || ts.cfg.Lease == nil {
+	if t.Writes == antipode.WriteLocal {
 		return true
 	}
-	mark := ts.confirmedMark(sh.ID(), copies)
+	forcible := ts.forcible(t)
+	mark := ts.confirmedMark(sh.ID(), copies, forcible)
 	if mark.Load() >= seq {
 		return true
 	}
-	if !ts.cfg.Lease() {
+	if forcible {
+		n = sh.Heard(copies)
+	}
+	if n < seq || !forcible && !ts.cfg.Lease() {
 		return false
 	}
 	for was := mark.Load(); was < n && !mark.CompareAndSwap(was, n); was = mark.Load() {
@@ -369,8 +377,13 @@ func (ts *Tables) confirmed(t *TableRef, sh *journal.Shard, copies int, seq uint
 	return true
 }
 
-func (ts *Tables) confirmedMark(id antipode.Shard, copies int) *atomic.Uint64 {
-	at := copiesID{id, copies}
+// forcible reports whether a person may give a table's roles away unheard.
+func (ts *Tables) forcible(t *TableRef) bool {
+	return t.Writes != antipode.WriteLocal && (t.Pinned() || ts.cfg.Lease == nil)
+}
+
+func (ts *Tables) confirmedMark(id antipode.Shard, copies int, forcible bool) *atomic.Uint64 {
+	at := copiesID{id, copies, forcible}
 	m, ok := ts.protect.confirmed.Load(at)
 	if !ok {
 		m, _ = ts.protect.confirmed.LoadOrStore(at, new(atomic.Uint64))
@@ -387,7 +400,8 @@ func (ts *Tables) confirmStored() {
 	for _, id := range ts.cfg.Journal.Shards() {
 		for k := 1; k <= maxCopies; k++ {
 			if n := ts.cfg.Journal.Shard(id).Copied(k); n > 0 {
-				ts.confirmedMark(id, k).Store(n)
+				ts.confirmedMark(id, k, false).Store(n)
+				ts.confirmedMark(id, k, true).Store(n)
 			}
 		}
 	}
@@ -402,6 +416,7 @@ func (ts *Tables) pause(ctx context.Context, d time.Duration) error {
 		ts.cfg.Journal.Resume(ctx)
 		return nil
 	case <-ctx.Done():
+		ts.cfg.Journal.Resume(ctx)
 		return ctx.Err()
 	}
 }

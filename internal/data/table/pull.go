@@ -260,10 +260,7 @@ func (ts *Tables) servePull(_ context.Context, from antipode.Region, body []byte
 	if err != nil {
 		return refuse(err)
 	}
-	if len(c.Marks) != 1 {
-		return refuse(errCall)
-	}
-	shard, err := antipode.ParseShard(c.Marks[0])
+	shard, err := c.shard()
 	if err != nil {
 		return refuse(err)
 	}

@@ -192,6 +192,11 @@ func (l *ledger) handOver() {
 	t, _ := l.state.TableByID(id.Table)
 	r := t.Role(id.Home)
 	f := l.state.Failovers[r.Failover]
+	if r.Next != "" && !r.Leaving && l.rng.IntN(2) == 0 {
+		l.say("call the switch of %v off", id)
+		l.apply(control.Command{CallOff: &control.CallOff{To: r.Next, Roles: []control.RoleEpoch{{RoleID: id, Epoch: r.Epoch}}}})
+		return
+	}
 	if r.Next != "" || l.state.Regions[to].Lease.Fenced || l.state.Regions[r.Holder].Lease.Fenced || f != nil && f.Cutoff == nil {
 		return
 	}

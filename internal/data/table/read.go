@@ -126,6 +126,13 @@ func bounds(r *RangeRequest) (lower, upper []byte) {
 	return lower, after(partition)
 }
 
+// Covers reports whether an item with this key lies in the range, After aside.
+func (r *RangeRequest) Covers(key Key) bool {
+	lower, upper := bounds(r)
+	row := locate(r.Table, key).item
+	return bytes.Compare(row, lower) >= 0 && (upper == nil || bytes.Compare(row, upper) < 0)
+}
+
 // Range visits items in the order of their keys.
 func (ts *Tables) Range(ctx context.Context, r RangeRequest, visit Visit) error {
 	if r.Consistent {

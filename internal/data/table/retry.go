@@ -156,7 +156,7 @@ func (ts *Tables) findOut(ctx context.Context, w *WriteRequest, r *request, unkn
 		changed := ts.rolesChanged()
 		cutoff, ended := ts.known(r.shard, r.role).bound(r.to)
 		if ended {
-			if ts.cfg.Journal.WaitCovers(ctx, r.shard, cutoff) != nil {
+			if ts.cfg.Journal.WaitCovers(ctx, r.shard, ts.reachable(r.shard, cutoff)) != nil {
 				return WriteResult{}, unknown
 			}
 			sh.Lock() // once it can be had, what is applied has been looked at for requests
@@ -186,11 +186,7 @@ func (ts *Tables) findOut(ctx context.Context, w *WriteRequest, r *request, unkn
 
 // resultOf makes the answer that was lost. What it leans on is durable here.
 func (ts *Tables) resultOf(w *WriteRequest, e *journal.Entry) (res WriteResult, err error) {
-	c, err := ts.cfg.Store.Apply(ts.cfg.Store.NewBatch())
-	if err == nil {
-		err = c.Wait()
-	}
-	if err != nil {
+	if err := ts.durable(ts.cfg.Store.NewBatch()); err != nil { // the entry is, then
 		return res, fmt.Errorf("write to %s: %w", w.Table.Name, err)
 	}
 	res.Dot = e.Dot

@@ -57,7 +57,7 @@ func (c *cluster) fence(lost, to antipode.Region) {
 	c.t.Helper()
 	r := c.state.Regions[lost]
 	f := &control.Fence{Region: lost, Number: r.Lease.Number, Renewed: r.Lease.Renewed, At: 1}
-	for _, id := range c.state.RolesOf(lost) {
+	for _, id := range c.state.LostWith(lost) {
 		f.Assign = append(f.Assign, control.Assignment{Role: id, To: to})
 	}
 	c.apply(control.Command{Fence: f})

@@ -187,22 +187,12 @@ func (ts *Tables) getHeld(ctx context.Context, t *TableRef, p place, home antipo
 // awaitAct is actAs outside the critical section, for answers that are checked
 // again when they are there. It waits while the role is being taken over.
 func (ts *Tables) awaitAct(ctx context.Context, t *TableRef, home antipode.Region, p place, m meant) (control.Tenure, error) {
-	under, err := ts.actAs(t, home, p.shard, m)
-	if !errors.Is(err, errNotOpen) {
-		return under, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
-	defer cancel()
-	for {
-		changed := ts.rolesChanged()
-		under, err := ts.actAs(ts.fresh(t), home, p.shard, m)
-		if !errors.Is(err, errNotOpen) {
-			return under, err
-		}
-		if err := ts.waitOpen(ctx, changed, t); err != nil {
-			return under, err
-		}
-	}
+	var under control.Tenure
+	err := ts.whenOpen(ctx, t, func(t *TableRef) (err error) {
+		under, err = ts.actAs(t, home, p.shard, m)
+		return err
+	})
+	return under, err
 }
 
 // lives reports whether there is an item.

@@ -298,6 +298,14 @@ func (ts *Tables) askFrontier(ctx context.Context, to antipode.Region, t *TableR
 	return answer.frontiers(shards)
 }
 
+// shard reads the one mark of a request about a shard.
+func (c *call) shard() (antipode.Shard, error) {
+	if len(c.Marks) != 1 {
+		return 0, errCall
+	}
+	return antipode.ParseShard(c.Marks[0])
+}
+
 // frontiers reads the marks of an answer, shard by shard.
 func (c *call) frontiers(shards []antipode.Shard) ([]antipode.Frontier, error) {
 	out := make([]antipode.Frontier, len(shards))

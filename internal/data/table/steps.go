@@ -26,10 +26,21 @@ const stepAgain = 200 * time.Millisecond
 
 // RunRoles takes its part in failovers and switches until ctx ends: it looks
 // again whenever the agreed state changes, or the journal says something of roles.
+// What it tells the group of handovers it tells beside that: a round trip to the
+// leader would hold up all that is handed over meanwhile.
 func (ts *Tables) RunRoles(ctx context.Context, changed func() <-chan struct{}) {
+	var wg sync.WaitGroup
+	wg.Go(func() { ts.eachChange(ctx, changed, ts.tell) })
+	ts.eachChange(ctx, changed, ts.step)
+	wg.Wait()
+}
+
+// eachChange calls step now, whenever something changes that roles depend on, and
+// when the time has passed that step returns; 0 for never.
+func (ts *Tables) eachChange(ctx context.Context, changed func() <-chan struct{}, step func(context.Context) (again time.Duration, err error)) {
 	for ctx.Err() == nil {
 		state, roles := changed(), ts.rolesChanged()
-		again, err := ts.StepRoles(ctx)
+		again, err := step(ctx)
 		if err != nil && ctx.Err() == nil {
 			ts.cfg.Logger.Warn("roles", "error", err)
 		}
@@ -48,8 +59,22 @@ func (ts *Tables) RunRoles(ctx context.Context, changed func() <-chan struct{}) 
 
 // StepRoles does what can be done now about failovers, switches and items that
 // are pending. It says after which time to look again, should nothing change
-// before; 0 for never. Steps do not overlap. What can't be done yet is no error.
+// before; 0 for never. What can't be done yet is no error.
 func (ts *Tables) StepRoles(ctx context.Context) (again time.Duration, err error) {
+	again, err = ts.step(ctx)
+	if err != nil {
+		return again, err
+	}
+	soon, err := ts.tell(ctx)
+	if again == 0 || soon > 0 && soon < again {
+		again = soon
+	}
+	return again, err
+}
+
+// step is all of StepRoles but what waits for the group with nothing to be done
+// here. Steps do not overlap.
+func (ts *Tables) step(ctx context.Context) (again time.Duration, err error) {
 	ts.tn.step.mu.Lock()
 	defer ts.tn.step.mu.Unlock()
 	if ts.tn.broken != nil {

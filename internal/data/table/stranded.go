@@ -316,11 +316,7 @@ func (ts *Tables) recordStranded(d antipode.Dot, s *storedStranded) error {
 	}
 	b := ts.cfg.Store.NewBatch()
 	b.Set(strandedKey(d), row)
-	c, err := ts.cfg.Store.Apply(b)
-	if err == nil {
-		err = c.Wait()
-	}
-	if err != nil {
+	if err := ts.durable(b); err != nil {
 		return fmt.Errorf("decide on stranded write %s: %w", d, err)
 	}
 	return nil

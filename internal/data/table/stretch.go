@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -188,7 +187,7 @@ func (ts *Tables) loadStretchesLocked() error {
 		if !one.Open {
 			return nil
 		}
-		s := &stretch{Stretch: one, row: slices.Clone(row)}
+		s := &stretch{Stretch: one, row: row}
 		for id := range one.Upto {
 			s.set = id.Set()
 		}
@@ -211,20 +210,13 @@ func (ts *Tables) loadStretchesLocked() error {
 }
 
 func (ts *Tables) eachStretch(visit func(row []byte, s Stretch) error) error {
-	it, err := ts.cfg.Store.Iterate([]byte{prefixStretch}, []byte{prefixStretch + 1})
-	if err != nil {
-		return err
-	}
-	for ok := it.First(); ok; ok = it.Next() {
+	return ts.eachRow(shardSpan(prefixStretch, nil), func(key, value []byte) error {
 		var s Stretch
-		if err := json.Unmarshal(it.Value(), &s); err != nil {
-			return errors.Join(fmt.Errorf("%w: unprotected writes %x: %w", engine.ErrCorrupt, it.Key(), err), it.Close())
+		if err := json.Unmarshal(value, &s); err != nil {
+			return fmt.Errorf("%w: unprotected writes %x: %w", engine.ErrCorrupt, key, err)
 		}
-		if err := visit(it.Key(), s); err != nil {
-			return errors.Join(err, it.Close())
-		}
-	}
-	return it.Close()
+		return visit(key, s)
+	})
 }
 
 // Unprotected lists the times in which this region answered writes without the

@@ -169,7 +169,12 @@ func (c *candidates) droppable(t *TableRef, e *journal.Entry) (bool, error) {
 	if !some {
 		return false, nil
 	}
-	_, err := c.ts.cfg.Store.Get(nil, keyed(prefixCollision, t.ID, e.Mutation.Key))
+	return c.ts.has(keyed(prefixCollision, t.ID, e.Mutation.Key))
+}
+
+// has reports whether there is such a row.
+func (ts *Tables) has(row []byte) (bool, error) {
+	_, err := ts.cfg.Store.Get(nil, row)
 	if errors.Is(err, engine.ErrNotFound) {
 		return false, nil
 	}
@@ -212,6 +217,17 @@ func (ts *Tables) dropLocked(t *TableRef, p place, stable antipode.Frontier) (en
 	}
 	ts.gc.drop(p.shard)
 	return c, nil
+}
+
+// spent reports whether an item that is to be put back, once what stood in its
+// place was taken out, is a tombstone that nobody needs. Sweep has passed its
+// entry by then, finding a write that did not count, and won't come by again.
+func (ts *Tables) spent(t *TableRef, shard antipode.Shard, siblings []collision.Version) bool {
+	if ts.fill.on.Load() {
+		return false
+	}
+	stable := ts.cfg.Journal.Shard(shard).Stable(ts.Members(shard))
+	return collision.Droppable(siblings, t.Rule, t.Priority, stable.Includes)
 }
 
 // cutOrigin removes an origin's stable entries that are older than the
@@ -279,10 +295,18 @@ func (ts *Tables) cutLocked(entries []*journal.Entry) (engine.Commit, error) {
 			}
 			collided[string(p.item)] = on
 		}
+		row := historyKey(t.ID, p.key, e.Dot)
 		if on[e.Dot] {
-			b.Set(historyKey(t.ID, p.key, e.Dot), collision.AppendEntry(nil, entryOf(e)))
-		} else {
-			b.Delete(historyKey(t.ID, p.key, e.Dot))
+			b.Set(row, collision.AppendEntry(nil, entryOf(e)))
+			continue
+		}
+		listed, err := ts.has(row)
+		if err != nil {
+			b.Discard()
+			return nil, err
+		}
+		if listed {
+			b.Delete(row)
 		}
 	}
 	last := entries[len(entries)-1]
@@ -297,11 +321,7 @@ func (ts *Tables) cutLocked(entries []*journal.Entry) (engine.Commit, error) {
 
 // onRecord returns the versions of a key that are in a collision record.
 func (ts *Tables) onRecord(t *TableRef, p place) (map[antipode.Dot]bool, error) {
-	_, err := ts.cfg.Store.Get(nil, keyed(prefixCollision, t.ID, p.key))
-	if errors.Is(err, engine.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
+	if some, err := ts.has(keyed(prefixCollision, t.ID, p.key)); err != nil || !some {
 		return nil, err
 	}
 	history, err := loadHistory(ts.cfg.Store, t.ID, p)
@@ -342,6 +362,11 @@ func (ts *Tables) purge(prefix []byte) error {
 	}
 	b := ts.cfg.Store.NewBatch()
 	b.DeleteRange(prefix, after(prefix))
+	return ts.durable(b)
+}
+
+// durable applies a batch and returns when it, and all before it, is on disk.
+func (ts *Tables) durable(b engine.Batch) error {
 	c, err := ts.cfg.Store.Apply(b)
 	if err != nil {
 		return err

@@ -99,6 +99,61 @@ func TestSwitchUnderWrites(t *testing.T) {
 	c.wantStranded("")
 }
 
+// TestSwitchCalledOff: a holder keeps its role, and writes, while who is to have
+// it can't be reached; until then the switch can be called off.
+func TestSwitchCalledOff(t *testing.T) {
+	c := three(t)
+	id := c.role("catalog", "")
+	holder := func() control.Role { return c.ref("catalog").Role("") }
+	cut := func(is bool) {
+		c.cut[[2]antipode.Region{oregon, mumbai}], c.cut[[2]antipode.Region{mumbai, oregon}] = is, is
+	}
+	check(t, c.write(oregon, "catalog", "k", "put 1"))
+	cut(true)
+	c.switchTo(mumbai, id)
+	c.settle()
+	if r := holder(); r.Holder != oregon || r.Next != mumbai || r.Leaving {
+		t.Fatalf("while mumbai can't be reached: %+v", r)
+	}
+	check(t, c.write(oregon, "catalog", "k", "append 2"))
+	c.apply(control.Command{CallOff: &control.CallOff{To: mumbai, Roles: []control.RoleEpoch{{RoleID: id, Epoch: holder().Epoch}}, By: "ada"}})
+	cut(false)
+	c.settle()
+	if r := holder(); r.Holder != oregon || r.Next != "" || r.Epoch != 1 {
+		t.Fatalf("called off: %+v", r)
+	}
+	check(t, c.write(paris, "catalog", "k", "append 3"))
+
+	// The loss of mumbai calls it off, too: the writer goes on under its tenure.
+	cut(true)
+	c.switchTo(mumbai, id)
+	c.settle()
+	c.kill(mumbai)
+	c.fence(mumbai, paris)
+	c.settle()
+	if r := holder(); r.Holder != oregon || r.Next != "" || r.Epoch != 1 {
+		t.Fatalf("mumbai is lost: %+v", r)
+	}
+	check(t, c.write(oregon, "catalog", "k", "append 4"))
+	c.rejoin(mumbai)
+	c.settle()
+	c.back(mumbai)
+	delete(c.unhold, mumbai)
+
+	// And a switch that nobody calls off goes through once mumbai is reached.
+	cut(true)
+	c.switchTo(mumbai, id)
+	c.settle()
+	cut(false)
+	c.settle()
+	if r := holder(); r.Holder != mumbai || r.Next != "" || r.Epoch != 2 {
+		t.Fatalf("switched: %+v", r)
+	}
+	check(t, c.write(oregon, "catalog", "k", "append 5"))
+	c.exchange()
+	c.wantRead("catalog", "k", "12345")
+}
+
 // TestSwitchKeepsGrants hands the role of a birth arbiter over between a grant
 // and its birth.
 func TestSwitchKeepsGrants(t *testing.T) {

@@ -40,12 +40,17 @@ type Config struct {
 	NotSent func(error) bool
 	// Compile makes the Op of a forwarded request again.
 	Compile func(verb string, payload []byte, t *TableRef) (Op, Key, error)
+	// Size measures an item, for Count, as the API in front does. Nil: its bytes.
+	Size func(item []byte) int
 	// Timeout bounds a request that needs another region. Default 5 s, less a
 	// margin so that the client hears of it within 5 s.
 	Timeout time.Duration
 	// Lease reports whether this region has a lease: the right to use the roles
 	// that it holds, in tables that are not pinned. Nil: always.
 	Lease func() bool
+	// Reaches reports whether another region answers just now: roles are handed to
+	// such a one only. Nil: always.
+	Reaches func(antipode.Region) bool
 	// Propose has the group agree on a command, and returns the state after it.
 	// Nil: this region takes no part in failovers.
 	Propose func(ctx context.Context, c control.Command) (*control.State, error)
@@ -78,6 +83,7 @@ type Tables struct {
 
 	counts countCache
 	gc     sweeper
+	index  historyIndex
 	fill   filling
 	tn     tenures
 	pend   pendingKeys
@@ -97,6 +103,9 @@ var _ Service = (*Tables)(nil)
 func New(cfg Config) *Tables {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 4500 * time.Millisecond
+	}
+	if cfg.Size == nil {
+		cfg.Size = func(item []byte) int { return len(item) }
 	}
 	if cfg.Retention == 0 {
 		cfg.Retention = 24 * time.Hour
@@ -226,26 +235,16 @@ func (ts *Tables) commit(ctx context.Context, p place, w *WriteRequest, m terms)
 // decideOpen decides in the shard's critical section, and waits, for as long as
 // the request has time, where the role is only just being taken over.
 func (ts *Tables) decideOpen(ctx context.Context, sh *journal.Shard, p place, w *WriteRequest, m terms) (decided, error) {
-	sh.Lock()
-	d, err := ts.decide(sh, p, w, m)
-	sh.Unlock()
-	if !errors.Is(err, errNotOpen) {
-		return d, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
-	defer cancel()
-	for {
-		changed := ts.rolesChanged()
+	var d decided
+	err := ts.whenOpen(ctx, w.Table, func(*TableRef) (err error) {
 		sh.Lock()
-		d, err := ts.decide(sh, p, w, m)
-		sh.Unlock()
-		if !errors.Is(err, errNotOpen) {
-			return d, err
+		defer sh.Unlock()
+		if d, err = ts.decide(sh, p, w, m); errors.Is(err, errNotOpen) {
+			d = decided{} // nothing was looked at, so the refusal leans on nothing
 		}
-		if err := ts.waitOpen(ctx, changed, w.Table); err != nil {
-			return decided{}, err
-		}
-	}
+		return err
+	})
+	return d, err
 }
 
 // decide runs in the shard's critical section.
@@ -367,9 +366,6 @@ func (ts *Tables) append(sh *journal.Shard, p place, t *TableRef, e *journal.Ent
 	txn.Append(e)
 	v := versionOf(e)
 	txn.Batch().Set(p.item, collision.AppendItem(nil, []collision.Version{v}))
-	if t.Writes == antipode.WriteLocal {
-		txn.Batch().Set(historyKey(t.ID, p.key, e.Dot), nil)
-	}
 	if t.Writes == antipode.WritePartitioned && !v.Delete && ts.arbitrates(t, p.key) {
 		txn.Batch().Delete(keyed(prefixGrant, t.ID, p.key))
 	}

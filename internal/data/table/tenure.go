@@ -307,6 +307,26 @@ func (ts *Tables) Holder(t *TableRef, home antipode.Region) control.Role {
 	return r
 }
 
+// whenOpen does what needs a role, again and again while the role is only just
+// being taken over here, for as long as a request may take.
+func (ts *Tables) whenOpen(ctx context.Context, t *TableRef, do func(*TableRef) error) error {
+	err := do(t)
+	if !errors.Is(err, errNotOpen) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, ts.cfg.Timeout)
+	defer cancel()
+	for {
+		changed := ts.rolesChanged()
+		if err := do(ts.fresh(t)); !errors.Is(err, errNotOpen) {
+			return err
+		}
+		if err := ts.waitOpen(ctx, changed, t); err != nil {
+			return err
+		}
+	}
+}
+
 // waitOpen waits until something has changed that a role depends on.
 func (ts *Tables) waitOpen(ctx context.Context, changed <-chan struct{}, t *TableRef) error {
 	select {
@@ -314,6 +334,7 @@ func (ts *Tables) waitOpen(ctx context.Context, changed <-chan struct{}, t *Tabl
 		ts.cfg.Journal.Resume(ctx)
 		return nil
 	case <-ctx.Done():
+		ts.cfg.Journal.Resume(ctx)
 		return fmt.Errorf("%w: %s takes over table %s, and has not finished in time; nothing was written; try again", ErrUnavailable, ts.cfg.Self, t.Name)
 	}
 }
@@ -358,7 +379,7 @@ type storedTenure struct {
 }
 
 func (r *tenure) encode() ([]byte, error) {
-	s := storedTenure{Failover: r.Failover, Forced: r.Forced, Bound: r.Bound, Cutoff: marksOf(r.Cutoff), Grants: r.Grants}
+	s := storedTenure{Failover: r.Failover, Forced: r.Forced, Bound: r.Bound, Cutoff: r.Cutoff.Marks(), Grants: r.Grants}
 	if !r.Opened.IsZero() {
 		s.Opened = r.Opened.String()
 	}
@@ -382,7 +403,7 @@ func decodeTenure(key, value []byte) (antipode.Shard, control.RoleID, tenure, er
 		return 0, id, tenure{}, bad(err)
 	}
 	r := tenure{Tenure: control.Tenure{Epoch: binary.BigEndian.Uint64(rest), Holder: antipode.Region(rest[8:])}, Failover: s.Failover, Forced: s.Forced, Bound: s.Bound, Grants: s.Grants}
-	if r.Cutoff, err = frontierOf(s.Cutoff); err != nil {
+	if r.Cutoff, err = antipode.ParseMarks(s.Cutoff); err != nil {
 		return 0, id, tenure{}, bad(err)
 	}
 	for _, f := range []struct {
@@ -397,29 +418,6 @@ func decodeTenure(key, value []byte) (antipode.Shard, control.RoleID, tenure, er
 		}
 	}
 	return shard, id, r, nil
-}
-
-func marksOf(f antipode.Frontier) map[string]uint64 {
-	if len(f) == 0 {
-		return nil
-	}
-	m := make(map[string]uint64, len(f))
-	for _, mark := range f {
-		m[mark.Origin.String()] = mark.Seq
-	}
-	return m
-}
-
-func frontierOf(m map[string]uint64) (antipode.Frontier, error) {
-	f := antipode.Frontier{}
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		o, err := antipode.ParseOrigin(name)
-		if err != nil {
-			return nil, err
-		}
-		f = f.With(o, m[name])
-	}
-	return f, nil
 }
 
 // storedSeal is a seal's row: lower tenures than this one are sealed.
@@ -458,12 +456,40 @@ func (ts *Tables) loadTenures(only *antipode.Shard) error {
 	)
 }
 
-// sealedShard reports whether anything of a shard is sealed.
+// reachable is a cutoff without what went with the disk of its author, which nobody
+// else had, and which will never come: since it has been filled, its author has all
+// that was left of it, and says so.
+func (ts *Tables) reachable(id antipode.Shard, cutoff antipode.Frontier) antipode.Frontier {
+	sh, state := ts.cfg.Journal.Shard(id), ts.cfg.Catalog()
+	out := cutoff
+	for _, m := range cutoff {
+		var left antipode.Frontier
+		if m.Origin.Region == ts.cfg.Self {
+			if m.Origin == ts.origin || ts.fill.on.Load() {
+				continue
+			}
+			left = sh.Applied()
+		} else {
+			r := state.Regions[m.Origin.Region]
+			left = sh.Held(m.Origin.Region)
+			if r == nil || m.Origin.Incarnation >= r.Incarnation || len(left) == 0 {
+				continue
+			}
+		}
+		if n := left.Seq(m.Origin); n < m.Seq {
+			out = slices.DeleteFunc(slices.Clone(out), func(o antipode.Mark) bool { return o.Origin == m.Origin }).With(m.Origin, n)
+		}
+	}
+	return out
+}
+
+// sealedShard reports whether anything of a shard is sealed for another region, or,
+// unless this one is being filled, for itself.
 func (ts *Tables) sealedShard(shard antipode.Shard) bool {
 	ts.tn.mu.RLock()
 	defer ts.tn.mu.RUnlock()
 	for _, k := range ts.tn.shards[shard] {
-		if k.seal != (control.Tenure{}) {
+		if k.seal != (control.Tenure{}) && (k.seal.Holder != ts.cfg.Self || !ts.fill.on.Load()) {
 			return true
 		}
 	}
@@ -473,6 +499,7 @@ func (ts *Tables) sealedShard(shard antipode.Shard) bool {
 // forgetShard is called when all rows of a shard but its seals were removed. The
 // shard is locked.
 func (ts *Tables) forgetShard(shard antipode.Shard) {
+	ts.index.forget(shard)
 	ts.tn.mu.Lock()
 	for id, k := range ts.tn.shards[shard] {
 		ts.tn.shards[shard][id] = &known{seal: k.seal}

@@ -221,10 +221,10 @@ func TestTokens(t *testing.T) {
 	disk := vfs.NewMem()
 	id := mustNew(t, "oregon", now)
 	tokens := NewTokens(disk, "tokens")
-	if _, err := tokens.Redeem([SecretSize]byte{}, "mumbai", now); !errors.Is(err, ErrToken) {
+	if _, _, err := tokens.Redeem([SecretSize]byte{}, "mumbai", now); !errors.Is(err, ErrToken) {
 		t.Errorf("no tokens at all: %v", err)
 	}
-	token, err := tokens.Create(id, "mumbai", DefaultTokenLife, now)
+	token, err := tokens.Create(id, Invitation{Region: "mumbai", Expires: now.Add(time.Hour), Replace: true}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,12 +241,12 @@ func TestTokens(t *testing.T) {
 	if err != nil || len(names) != 1 {
 		t.Fatalf("%v, %v", names, err)
 	}
-	if _, err := tokens.Redeem(token.Secret, "paris", now); !errors.Is(err, ErrToken) {
+	if _, _, err := tokens.Redeem(token.Secret, "paris", now); !errors.Is(err, ErrToken) {
 		t.Errorf("wrong region: %v", err)
 	}
-	restore, err := tokens.Redeem(token.Secret, "mumbai", now)
-	if err != nil {
-		t.Fatal(err)
+	inv, restore, err := tokens.Redeem(token.Secret, "mumbai", now)
+	if err != nil || inv.Region != "mumbai" || !inv.Replace {
+		t.Fatalf("%+v, %v", inv, err)
 	}
 	if err := restore(); err != nil {
 		t.Fatal(err)
@@ -255,7 +255,7 @@ func TestTokens(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			if _, err := tokens.Redeem(token.Secret, "mumbai", now.Add(59*time.Minute)); err == nil {
+			if _, _, err := tokens.Redeem(token.Secret, "mumbai", now.Add(59*time.Minute)); err == nil {
 				used.Add(1)
 			} else if !errors.Is(err, ErrToken) {
 				t.Error(err)
@@ -266,15 +266,18 @@ func TestTokens(t *testing.T) {
 	if used.Load() != 1 {
 		t.Errorf("used %d times, want once", used.Load())
 	}
-	late, err := tokens.Create(id, "", time.Hour, now)
+	late, err := tokens.Create(id, Invitation{Expires: now.Add(time.Hour)}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tokens.Redeem(late.Secret, "mumbai", now.Add(time.Hour)); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), "expired") {
+	if _, _, err := tokens.Redeem(late.Secret, "mumbai", now.Add(time.Hour)); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("expired: %v", err)
 	}
-	if _, err := tokens.Create(id, "", 0, now); err == nil {
+	if _, err := tokens.Create(id, Invitation{Expires: now}, now); err == nil {
 		t.Error("made a token without life")
+	}
+	if _, err := tokens.Create(id, Invitation{Expires: now.Add(time.Hour), Replace: true}, now); err == nil {
+		t.Error("made a token with which any region can be replaced")
 	}
 }
 

@@ -27,9 +27,6 @@ const (
 	SecretSize = 32
 
 	tokenPrefix = "antipode-join-1-"
-
-	// DefaultTokenLife is how long a join token can be used.
-	DefaultTokenLife = time.Hour
 )
 
 // ErrToken is matched by what makes a join token useless: malformed, unknown,
@@ -90,59 +87,65 @@ type Tokens struct {
 // NewTokens keeps tokens in dir, which need not exist yet.
 func NewTokens(disk vfs.FS, dir string) *Tokens { return &Tokens{disk: disk, dir: dir} }
 
-// issued is the content of a token's file. The name is the secret's digest.
-type issued struct {
-	Region  antipode.Region `json:"region,omitempty"` // who may use it; anybody if empty
-	Expires time.Time       `json:"expires"`
+// Invitation says what a token allows. As JSON it is the content of the token's
+// file, whose name is the secret's digest.
+type Invitation struct {
+	Region antipode.Region `json:"region,omitempty"` // who may use it; if empty, the holder chooses the name
+	// Replace allows a root other than the one that is known of the region, whose
+	// machine is gone. It needs Region.
+	Replace bool      `json:"replace,omitempty"`
+	Expires time.Time `json:"expires"`
 }
 
 // Create makes a token that lets one region join by way of the region with this
-// identity. Region may be empty: then the holder chooses the name.
-func (t *Tokens) Create(id *Identity, region antipode.Region, life time.Duration, now time.Time) (Token, error) {
-	if region != "" {
-		if err := CheckRegion(region); err != nil {
+// identity.
+func (t *Tokens) Create(id *Identity, inv Invitation, now time.Time) (Token, error) {
+	if inv.Region != "" {
+		if err := CheckRegion(inv.Region); err != nil {
 			return Token{}, err
 		}
+	} else if inv.Replace {
+		return Token{}, errors.New("make join token: say which region is replaced")
 	}
-	if life <= 0 {
-		return Token{}, fmt.Errorf("make join token: its life is %v; give a positive one, as 1h", life)
+	if !inv.Expires.After(now) {
+		return Token{}, fmt.Errorf("make join token: its life is %v; give a positive one, as 1h", inv.Expires.Sub(now))
 	}
 	token := Token{Pin: id.Pin()}
 	if _, err := rand.Read(token.Secret[:]); err != nil {
 		return Token{}, fmt.Errorf("make join token: %w", err)
 	}
-	return token, t.put(digestOf(token.Secret), issued{Region: region, Expires: now.Add(life).UTC()})
+	inv.Expires = inv.Expires.UTC()
+	return token, t.put(digestOf(token.Secret), inv)
 }
 
-// Redeem uses the token up. Restore makes it usable again, for when the join
-// does not come about.
-func (t *Tokens) Redeem(secret [SecretSize]byte, region antipode.Region, now time.Time) (restore func() error, err error) {
+// Redeem uses the token up, and returns what it allows. Restore makes it usable
+// again, for when the join does not come about.
+func (t *Tokens) Redeem(secret [SecretSize]byte, region antipode.Region, now time.Time) (inv Invitation, restore func() error, err error) {
 	name, err := t.find(digestOf(secret))
 	if err != nil {
-		return nil, err
+		return inv, nil, err
 	}
 	path := t.disk.PathJoin(t.dir, name)
 	content, err := readFile(t.disk, path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: it was used already", ErrToken)
+		return inv, nil, fmt.Errorf("%w: it was used already", ErrToken)
 	}
-	var token issued
-	if err := json.Unmarshal(content, &token); err != nil {
-		return nil, fmt.Errorf("read join token %s: %w", path, err)
+	if err := json.Unmarshal(content, &inv); err != nil {
+		return inv, nil, fmt.Errorf("read join token %s: %w", path, err)
 	}
-	if token.Region != "" && token.Region != region {
-		return nil, fmt.Errorf("%w: it was made for region %s, not %s", ErrToken, token.Region, region)
+	if inv.Region != "" && inv.Region != region {
+		return inv, nil, fmt.Errorf("%w: it was made for region %s, not %s", ErrToken, inv.Region, region)
 	}
 	if err := t.disk.Remove(path); err != nil {
-		return nil, fmt.Errorf("%w: it was used already", ErrToken)
+		return inv, nil, fmt.Errorf("%w: it was used already", ErrToken)
 	}
 	if err := syncDir(t.disk, t.dir); err != nil {
-		return nil, fmt.Errorf("use up join token: %w", err)
+		return inv, nil, fmt.Errorf("use up join token: %w", err)
 	}
-	if !now.Before(token.Expires) {
-		return nil, fmt.Errorf("%w: it expired at %s; make another", ErrToken, token.Expires.Format(time.RFC3339))
+	if !now.Before(inv.Expires) {
+		return inv, nil, fmt.Errorf("%w: it expired at %s; make another", ErrToken, inv.Expires.Format(time.RFC3339))
 	}
-	return func() error { return t.put(name, token) }, nil
+	return inv, func() error { return t.put(name, inv) }, nil
 }
 
 // find compares with every name, and in constant time, so that timing tells
@@ -164,8 +167,8 @@ func (t *Tokens) find(digest string) (string, error) {
 	return found, nil
 }
 
-func (t *Tokens) put(digest string, token issued) error {
-	content, err := json.Marshal(token)
+func (t *Tokens) put(digest string, inv Invitation) error {
+	content, err := json.Marshal(inv)
 	if err != nil {
 		return fmt.Errorf("encode join token: %w", err)
 	}

@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -22,6 +21,28 @@ func (s *Shard) Copied(members int) uint64 {
 	n := s.ownFloor.Load() // entries that were cut off were held by all
 	if c := s.copied.Load(); c != nil && members >= 1 && members <= len(*c) {
 		n = max(n, (*c)[members-1])
+	}
+	return n
+}
+
+// Heard is Copied, of members whose own entries from before they reported it are
+// applied here: what those say of this member's entries is known. It may fall.
+func (s *Shard) Heard(members int) uint64 {
+	s.st.Lock()
+	defer s.st.Unlock()
+	return s.heardLocked(members)
+}
+
+func (s *Shard) heardLocked(members int) uint64 {
+	seqs := make([]uint64, 0, len(s.acks))
+	for r, a := range s.acks {
+		s.countLocked(r, a)
+		seqs = append(seqs, a.counted.Seq(s.j.cfg.Origin))
+	}
+	slices.Sort(seqs)
+	n := s.ownFloor.Load()
+	if members >= 1 && members <= len(seqs) {
+		n = max(n, seqs[len(seqs)-members])
 	}
 	return n
 }
@@ -81,12 +102,23 @@ func (s *Shard) Nudge() {
 // whenever others report more, and after Nudge; it must not call the shard but
 // for Copied.
 func (s *Shard) WaitCopied(ctx context.Context, members int, seq uint64, enough func() bool) error {
+	return s.waitCopies(ctx, func() bool { return s.Copied(members) >= seq || enough != nil && enough() })
+}
+
+// WaitHeard is WaitCopied for Heard.
+func (s *Shard) WaitHeard(ctx context.Context, members int, seq uint64, enough func() bool) error {
+	s.hearing.Add(1)
+	defer s.hearing.Add(-1)
+	return s.waitCopies(ctx, func() bool { return s.heardLocked(members) >= seq || enough() })
+}
+
+func (s *Shard) waitCopies(ctx context.Context, doneLocked func() bool) error {
 	for blocked := false; ; blocked = true {
 		s.st.Lock()
-		if s.Copied(members) >= seq || enough != nil && enough() {
+		if doneLocked() {
 			s.st.Unlock()
-			if blocked && s.j.cfg.Resume != nil {
-				s.j.cfg.Resume(ctx)
+			if blocked {
+				s.j.Resume(ctx)
 			}
 			return nil
 		}
@@ -98,6 +130,7 @@ func (s *Shard) WaitCopied(ctx context.Context, members int, seq uint64, enough 
 		select {
 		case <-ch:
 		case <-ctx.Done():
+			s.j.Resume(ctx)
 			return ctx.Err()
 		}
 	}
@@ -146,29 +179,20 @@ func (j *Journal) KeepCopied() error {
 }
 
 func (j *Journal) loadCopied() error {
-	it, err := j.cfg.Store.Iterate([]byte{prefixCopied}, []byte{prefixCopied + 1})
-	if err != nil {
-		return err
-	}
-	for ok := it.First(); ok; ok = it.Next() {
-		shard, origin, _, err := splitKey(it.Key())
-		if err != nil {
-			return errors.Join(err, it.Close())
-		}
+	return j.eachRow(prefixCopied, func(s *Shard, origin antipode.Origin, value []byte) error {
 		if origin != j.cfg.Origin {
-			continue // of a journal that was lost
+			return nil // of a journal that was lost
 		}
-		s := j.Shard(shard)
 		var seqs []uint64
-		for v := it.Value(); len(v) > 0; {
-			n, w := binary.Uvarint(v)
+		for len(value) > 0 {
+			n, w := binary.Uvarint(value)
 			if w <= 0 {
-				return errors.Join(fmt.Errorf("%w: copies of shard %s", engine.ErrCorrupt, shard), it.Close())
+				return fmt.Errorf("%w: copies of shard %s", engine.ErrCorrupt, s.id)
 			}
-			seqs, v = append(seqs, min(n, s.applied.Seq(origin))), v[w:]
+			seqs, value = append(seqs, min(n, s.applied.Seq(origin))), value[w:]
 		}
 		s.copied.Store(&seqs)
 		s.keptCopied.Store(&seqs)
-	}
-	return it.Close()
+		return nil
+	})
 }

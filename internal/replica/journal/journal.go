@@ -48,9 +48,9 @@ type Config struct {
 	// RecentBytes bounds, per shard, the own entries kept in memory for
 	// sending. Default 1 MiB.
 	RecentBytes int
-	// Resume, if set, is called before a wait that had to block returns without
-	// an error, with no lock held and the waiter's context. A simulator lets
-	// those who waited for the same thing go on one at a time with it.
+	// Resume, if set, is called before a wait that had to block returns, with no
+	// lock held and the waiter's context. A simulator lets those who waited for the
+	// same thing, or until the same moment, go on one at a time with it.
 	Resume func(ctx context.Context)
 }
 
@@ -60,6 +60,7 @@ type Journal struct {
 
 	mu     sync.RWMutex // guards shards, subs
 	shards map[antipode.Shard]*Shard
+	ids    []antipode.Shard // of shards, sorted; replaced as a whole
 	subs   map[*Subscription]struct{}
 }
 
@@ -103,23 +104,32 @@ func Open(cfg Config) (*Journal, error) {
 func (j *Journal) Origin() antipode.Origin { return j.cfg.Origin }
 
 func (j *Journal) loadFloors() error {
-	it, err := j.cfg.Store.Iterate([]byte{prefixFloor}, []byte{prefixFloor + 1})
+	return j.eachRow(prefixFloor, func(s *Shard, origin antipode.Origin, value []byte) error {
+		if len(value) != 8+sha256.Size {
+			return fmt.Errorf("%w: floor of %s in %s", engine.ErrCorrupt, origin, s.id)
+		}
+		seq := binary.BigEndian.Uint64(value)
+		s.applied = s.applied.With(origin, seq)
+		s.heads[origin] = Hash(value[8:])
+		s.floors = s.floors.With(origin, seq)
+		return nil
+	})
+}
+
+// eachRow visits what is stored once per shard and origin under a prefix.
+func (j *Journal) eachRow(prefix byte, visit func(*Shard, antipode.Origin, []byte) error) error {
+	it, err := j.cfg.Store.Iterate([]byte{prefix}, []byte{prefix + 1})
 	if err != nil {
 		return err
 	}
 	for ok := it.First(); ok; ok = it.Next() {
 		shard, origin, _, err := splitKey(it.Key())
+		if err == nil {
+			err = visit(j.Shard(shard), origin, it.Value())
+		}
 		if err != nil {
 			return errors.Join(err, it.Close())
 		}
-		if len(it.Value()) != 8+sha256.Size {
-			return errors.Join(fmt.Errorf("%w: floor of %s in %s", engine.ErrCorrupt, origin, shard), it.Close())
-		}
-		s := j.Shard(shard)
-		seq := binary.BigEndian.Uint64(it.Value())
-		s.applied = s.applied.With(origin, seq)
-		s.heads[origin] = Hash(it.Value()[8:])
-		s.floors = s.floors.With(origin, seq)
 	}
 	return it.Close()
 }
@@ -206,15 +216,16 @@ func (j *Journal) Shard(id antipode.Shard) *Shard {
 			acks: make(map[antipode.Region]*ack),
 		}
 		j.shards[id] = s
+		j.ids = slices.Sorted(maps.Keys(j.shards))
 	}
 	return s
 }
 
-// Shards lists the shards known here, sorted.
+// Shards lists the shards known here, sorted. The list is not the caller's to change.
 func (j *Journal) Shards() []antipode.Shard {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	return slices.Sorted(maps.Keys(j.shards))
+	return j.ids
 }
 
 // Subscription wakes a sender when something it may send has become durable.

@@ -34,6 +34,7 @@ type Shard struct {
 	size    int           // bytes in recent
 	life    uint64        // rises when all that is stored is replaced
 	copies  chan struct{} // closed when copied rises; nil while nobody waits
+	hearing atomic.Int64  // who waits in WaitHeard, and is woken by what is applied, too
 
 	// ownDurable is durable's mark of this member: what every read compares with.
 	// ownFloor is that of floors.
@@ -118,8 +119,8 @@ func (s *Shard) wait(ctx context.Context, doneLocked func() bool) error {
 		s.st.Lock()
 		if doneLocked() {
 			s.st.Unlock()
-			if blocked && s.j.cfg.Resume != nil {
-				s.j.cfg.Resume(ctx)
+			if blocked {
+				s.j.Resume(ctx)
 			}
 			return nil
 		}
@@ -131,12 +132,16 @@ func (s *Shard) wait(ctx context.Context, doneLocked func() bool) error {
 		select {
 		case <-ch:
 		case <-ctx.Done():
+			s.j.Resume(ctx)
 			return ctx.Err()
 		}
 	}
 }
 
 func (s *Shard) wakeLocked() {
+	if s.hearing.Load() > 0 {
+		s.wakeCopiedLocked()
+	}
 	if s.changed != nil {
 		close(s.changed)
 		s.changed = nil
@@ -200,6 +205,10 @@ func (s *Shard) Begin(batch engine.Batch) *Txn {
 
 // Batch returns the batch, for the rows that go with the entries.
 func (t *Txn) Batch() engine.Batch { return t.batch }
+
+// Entries returns the transaction's entries. They are not in the journal yet; the
+// list is the transaction's own.
+func (t *Txn) Entries() []*Entry { return t.entries }
 
 // Len returns the size of the transaction in bytes.
 func (t *Txn) Len() int { return t.batch.Len() + t.size }

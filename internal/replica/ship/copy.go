@@ -56,28 +56,16 @@ type answer struct {
 	Holds map[string]uint64 `json:"holds,omitempty"`
 }
 
-func marksOf(f antipode.Frontier) map[string]uint64 {
-	marks := make(map[string]uint64, len(f))
-	for _, m := range f {
-		marks[m.Origin.String()] = m.Seq
-	}
-	return marks
-}
-
 func frontierOf(marks map[string]uint64) (antipode.Frontier, error) {
-	f := antipode.Frontier{}
-	for name, seq := range marks {
-		o, err := antipode.ParseOrigin(name)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
-		}
-		f = f.With(o, seq)
+	f, err := antipode.ParseMarks(marks)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	return f, nil
 }
 
 func (h *copyHeader) promise(state journal.State) {
-	h.Frontier, h.Floors = marksOf(state.Applied), marksOf(state.Floors)
+	h.Frontier, h.Floors = state.Applied.Marks(), state.Floors.Marks()
 	h.Heads = make(map[string][]byte, len(state.Heads))
 	for o, hash := range state.Heads {
 		h.Heads[o.String()] = hash[:]
@@ -109,7 +97,7 @@ func (h *copyHeader) seal(c *codec, rows []byte) ([]byte, error) {
 		return nil, fmt.Errorf("encode frame: %w", err)
 	}
 	payload := binary.AppendUvarint(make([]byte, 0, len(head)+len(rows)+binary.MaxVarintLen32), uint64(len(head)))
-	return c.seal(frameCopy, append(append(payload, head...), rows...)), nil
+	return c.seal(frameCopy, append(append(payload, head...), rows...), true), nil
 }
 
 func openCopy(payload []byte) (h copyHeader, id antipode.Shard, rows []byte, err error) {
@@ -289,7 +277,10 @@ func (r *Receiver) copy(payload []byte) (reply []byte, commits []*journal.Commit
 	members := r.s.cfg.Members(id)
 	if len(members) == 0 && h.Part == 0 && r.s.cfg.Copier != nil {
 		// The tables of this set are not known here yet, or no more, and the peer
-		// has not heard of that: it may offer it again.
+		// has not heard of that: it is told once they are.
+		r.mu.Lock()
+		r.strange[id] = struct{}{}
+		r.mu.Unlock()
 		reply, err = r.codec.sealJSON(frameAnswer, answer{Shard: h.Shard, Offer: h.Offer, Wait: true})
 		return reply, nil, err
 	}
@@ -345,7 +336,7 @@ func (r *Receiver) consider(b *inbox, h *copyHeader) ([]byte, error) {
 		return r.codec.sealJSON(frameAnswer, a)
 	case b.copy == nil && applied.Covers(want.Floors):
 		// What it lacked came another way: the entries will do.
-		a.Holds = marksOf(b.shard.Durable())
+		a.Holds = b.shard.Durable().Marks()
 		return r.codec.sealJSON(frameAnswer, a)
 	case applied.Seq(r.s.self) > 0:
 		return nil, fmt.Errorf("%w: %s offers a copy of shard %s, because entries that this region lacks were cut off there; but %s has written to the shard, and would lose that; stop it, move its store away and start it again",
@@ -411,6 +402,30 @@ func (r *Receiver) abort() {
 	}
 }
 
+// tellStrange returns frames that tell the peer where to go on in the shards
+// whose tables have become known here since it offered a copy.
+func (r *Receiver) tellStrange() (frames [][]byte, err error) {
+	for _, id := range slices.Sorted(maps.Keys(r.strange)) {
+		if len(r.s.cfg.Members(id)) == 0 {
+			continue
+		}
+		delete(r.strange, id)
+		b := r.s.inbox(id)
+		b.mu.Lock()
+		busy, holds := b.copy != nil || b.shard.Copying(), b.shard.Durable()
+		b.mu.Unlock()
+		if busy {
+			continue // it is told when that has ended
+		}
+		frame, err := r.codec.sealJSON(frameAnswer, answer{Shard: id.String(), Holds: holds.Marks()})
+		if err != nil {
+			return nil, err
+		}
+		frames = append(frames, frame)
+	}
+	return frames, nil
+}
+
 // tellEnded returns frames that tell the peer where to go on in the shards of
 // which a copy has ended since it was last told; all is false where one is not
 // durable yet.
@@ -437,7 +452,7 @@ func (r *Receiver) tellEnded() (frames [][]byte, all bool, err error) {
 		if own {
 			continue // its sender knows where it ended
 		}
-		frame, err := r.codec.sealJSON(frameAnswer, answer{Shard: id.String(), Holds: marksOf(holds)})
+		frame, err := r.codec.sealJSON(frameAnswer, answer{Shard: id.String(), Holds: holds.Marks()})
 		if err != nil {
 			return nil, false, err
 		}

@@ -351,6 +351,33 @@ func TestCopyNotNeeded(t *testing.T) {
 	same(t, a, b, 0)
 }
 
+// TestCopyOfUnknownTables has a member be offered a copy before it hears of the
+// tables, though it holds everything: those who kept the shard knew other tables.
+func TestCopyOfUnknownTables(t *testing.T) {
+	a, _, b := old(t)
+	full := connect(t, a, b, 0)
+	full.flow()
+	full.close()
+	known := false
+	b.ship.cfg.Members = func(antipode.Shard) []antipode.Region {
+		if known {
+			return regions
+		}
+		return nil
+	}
+	w := connect(t, a, b, 0)
+	defer w.close()
+	w.flow()
+	if w.x.copies[antipode.ShardSet(regions)] == nil {
+		t.Fatal("no copy was offered")
+	}
+	known = true
+	a.write(0, "the first of the new table")
+	w.acks()
+	w.flow()
+	same(t, a, b, 0)
+}
+
 func TestCopyRefused(t *testing.T) {
 	a, _, b := old(t)
 	b.write(0, "its own")

@@ -69,7 +69,7 @@ type heartbeat struct {
 func frontiersOf(f map[antipode.Shard]antipode.Frontier) map[string]map[string]uint64 {
 	out := make(map[string]map[string]uint64, len(f))
 	for id, frontier := range f {
-		out[id.String()] = marksOf(frontier)
+		out[id.String()] = frontier.Marks()
 	}
 	return out
 }
@@ -108,11 +108,11 @@ func newCodec() (*codec, error) {
 	return &codec{enc, dec}, nil
 }
 
-// seal makes a frame of a payload.
-func (c *codec) seal(kind byte, payload []byte) []byte {
+// seal makes a frame of a payload, which is compressed if that is wanted and pays.
+func (c *codec) seal(kind byte, payload []byte, compress bool) []byte {
 	flags := byte(0)
 	out := make([]byte, frameHeader, frameHeader+len(payload))
-	if len(payload) >= minCompress {
+	if compress && len(payload) >= minCompress {
 		flags = flagZstd
 		out = c.enc.EncodeAll(payload, out)
 	} else {
@@ -128,7 +128,7 @@ func (c *codec) sealJSON(kind byte, v any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode frame: %w", err)
 	}
-	return c.seal(kind, payload), nil
+	return c.seal(kind, payload, true), nil
 }
 
 // open takes a frame apart.

@@ -31,6 +31,9 @@ type Receiver struct {
 	// told where to go on; copiesEnded is that over all shards.
 	ended       map[antipode.Shard]uint64
 	copiesEnded uint64
+	// strange are the shards that the peer offered a copy of while their tables were
+	// not known here. It waits to be told where to go on.
+	strange map[antipode.Shard]struct{}
 }
 
 // NewReceiver returns the receiver of one connection. Close it.
@@ -41,7 +44,7 @@ func (s *Ship) NewReceiver(peer antipode.Region) (*Receiver, error) {
 	}
 	return &Receiver{
 		s: s, peer: peer, codec: c, told: make(map[antipode.Shard]antipode.Frontier),
-		again: make(map[antipode.Dot]struct{}), ended: make(map[antipode.Shard]uint64),
+		again: make(map[antipode.Dot]struct{}), ended: make(map[antipode.Shard]uint64), strange: make(map[antipode.Shard]struct{}),
 	}, nil
 }
 
@@ -210,6 +213,11 @@ func (r *Receiver) Ack() ([][]byte, error) {
 			r.copiesEnded = ended
 		}
 	}
+	frames, err := r.tellStrange()
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, frames...)
 	again := slices.SortedFunc(maps.Keys(r.again), func(a, b antipode.Dot) int {
 		return cmp.Or(cmp.Compare(a.Shard, b.Shard), a.Origin.Compare(b.Origin))
 	})

@@ -32,11 +32,13 @@ const (
 	// ackPromptly is that where writes are answered only after it.
 	ackPromptly  = time.Millisecond
 	idleAckEvery = 100 * time.Millisecond
-	// pauseAfterFrame is what replication lag is given up for fewer frames. After
-	// manyBytes, which only a busy region has to send at once, it is pauseWhenBusy.
+	// pauseAfterFrame is what replication lag is given up for fewer frames. While
+	// there is more to send than busyBytes in every millisecond of it, it doubles, up
+	// to pauseWhenBusy, or pausePromptly where writes wait for what is sent.
 	pauseAfterFrame = time.Millisecond
-	pauseWhenBusy   = 4 * time.Millisecond
-	manyBytes       = 2 << 10
+	pausePromptly   = 4 * time.Millisecond
+	pauseWhenBusy   = 16 * time.Millisecond
+	busyBytes       = 400
 	helloTimeout    = 15 * time.Second
 	backoffMin      = 50 * time.Millisecond
 	backoffMax      = time.Second
@@ -211,6 +213,7 @@ func (r *Runner) pump(ctx context.Context, conn net.Conn, x *Sender, sub *journa
 	defer beat.Stop()
 	pause := time.NewTimer(0)
 	defer pause.Stop()
+	length := pauseAfterFrame
 	for {
 		select {
 		case <-ctx.Done():
@@ -230,16 +233,25 @@ func (r *Runner) pump(ctx context.Context, conn net.Conn, x *Sender, sub *journa
 		if err != nil {
 			return err
 		}
-		if n < manyBytes {
-			pause.Reset(pauseAfterFrame)
-		} else {
-			pause.Reset(pauseWhenBusy)
-		}
+		length = nextPause(length, n, x.prompt)
+		pause.Reset(length)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 		}
 	}
+}
+
+// nextPause returns how long to pause after n bytes that have gathered during a
+// pause of the length.
+func nextPause(length time.Duration, n int, prompt func() bool) time.Duration {
+	if n < busyBytes*int(length/time.Millisecond) {
+		return max(length/2, pauseAfterFrame)
+	}
+	if prompt() {
+		return min(2*length, pausePromptly)
+	}
+	return min(2*length, pauseWhenBusy)
 }
 
 // flush writes frames until nothing is left to send, and returns their size.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/antipode-io/antipode"
 	"github.com/antipode-io/antipode/internal/replica/journal"
@@ -207,7 +208,17 @@ func (x *Sender) Next() ([]byte, error) {
 		x.payload = payload
 	}
 	x.copyNext = len(x.copies) > 0
-	return x.codec.seal(frameEntries, payload), nil
+	return x.codec.seal(frameEntries, payload, !x.near()), nil
+}
+
+// nearRTT is the round trip below which a peer counts as near: in the same place,
+// where the network carries more than can be compressed in the time, and nobody
+// has to pay for it by the byte.
+const nearRTT = 2 * time.Millisecond
+
+func (x *Sender) near() bool {
+	rtt := x.s.cfg.RTT(x.peer)
+	return rtt > 0 && rtt < nearRTT
 }
 
 func (x *Sender) gatherLocked(payload []byte, sh *journal.Shard) ([]byte, error) {
@@ -248,6 +259,11 @@ func (x *Sender) gatherLocked(payload []byte, sh *journal.Shard) ([]byte, error)
 		}
 	}
 	return payload, nil
+}
+
+// prompt reports whether authors wait for the peer to have what it is sent.
+func (x *Sender) prompt() bool {
+	return x.s.cfg.Prompt != nil && slices.ContainsFunc(x.s.shards(x.peer, x.stripe), func(sh *journal.Shard) bool { return x.s.cfg.Prompt(sh.ID()) })
 }
 
 // Heartbeat returns a frame that tells the peer how far this member is.

@@ -71,6 +71,9 @@ type Config struct {
 	Admit func(*journal.Entry) journal.Admission
 	// Stamp returns this member's clock, for heartbeats.
 	Stamp func() antipode.Stamp
+	// RTT returns the shortest round trip to a peer, 0 where it is not known: what is
+	// sent to one that is near is not compressed. Nil: never known.
+	RTT func(peer antipode.Region) time.Duration
 	// Stripes is how many connections share the shards of a pair. Default 4.
 	Stripes int
 	// FrameBytes bounds the entries in a frame, but for one that is larger by
@@ -109,6 +112,9 @@ func New(cfg Config) *Ship {
 	}
 	if cfg.Admit == nil {
 		cfg.Admit = func(*journal.Entry) journal.Admission { return journal.Now }
+	}
+	if cfg.RTT == nil {
+		cfg.RTT = func(antipode.Region) time.Duration { return 0 }
 	}
 	if cfg.Filling == nil {
 		cfg.Filling = func() bool { return false }

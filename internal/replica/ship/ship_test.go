@@ -263,7 +263,7 @@ func TestProtocolErrors(t *testing.T) {
 	a, b := newMember(t, "oregon", nil), newMember(t, "mumbai", nil)
 	for name, frame := range map[string]func(x *Sender) ([]byte, error){
 		"not the peer":         func(*Sender) ([]byte, error) { return b.mustHello(t) },
-		"entries before hello": func(x *Sender) ([]byte, error) { return x.codec.seal(frameEntries, []byte{1, 2}), nil },
+		"entries before hello": func(x *Sender) ([]byte, error) { return x.codec.seal(frameEntries, []byte{1, 2}, true), nil },
 		"wrong stripes": func(x *Sender) ([]byte, error) {
 			return x.codec.sealJSON(frameHello, hello{Version: protocolVersion, Origin: "oregon", Stripe: 5, Stripes: 9})
 		},

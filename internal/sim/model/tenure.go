@@ -32,6 +32,7 @@ type TenuresConfig struct {
 	Writes    int  // births and handoffs included
 	Failovers int  // regions fenced
 	Switches  int  // planned ones
+	Cancels   int  // switches called off; with none, the holder may release at once
 	Rejoins   int  // of regions that were fenced
 	Births    bool // the key does not exist at first; role 0 arbitrates it
 	Handoffs  bool // the item moves between homes; it is born at home 0
@@ -46,6 +47,8 @@ func (c TenuresConfig) Validate() error {
 		return fmt.Errorf("%w: %d regions, want 2 to %d", ErrTenures, c.Regions, tenureRegions)
 	case c.Writes < 0 || c.Writes > 4:
 		return fmt.Errorf("%w: %d writes, want 0 to 4", ErrTenures, c.Writes)
+	case c.Cancels < 0 || c.Cancels > c.Switches:
+		return fmt.Errorf("%w: %d cancels of %d switches", ErrTenures, c.Cancels, c.Switches)
 	case c.Failovers < 0 || c.Switches < 0 || c.Failovers+c.Switches > tenureEvents-2:
 		return fmt.Errorf("%w: %d failovers and %d switches, want at most %d", ErrTenures, c.Failovers, c.Switches, tenureEvents-2)
 	}
@@ -76,13 +79,15 @@ const (
 	BearUnopened   TenuresBug = "bear-unopened"    // a region gives birth by a grant before it has applied what the arbiter had
 	PullUnlearned  TenuresBug = "pull-unlearned"   // a successor pulls before the cutoffs that are fixed are in force there
 	ReleaseForgets TenuresBug = "release-forgets"  // a release does not name the grants that are out
+	ReleaseUntold  TenuresBug = "release-untold"   // the holder releases before the group knows that it is about to
+	CancelLeft     TenuresBug = "cancel-left"      // a switch is called off though its holder was let go
 )
 
 // TenuresBugs lists the planted bugs.
 func TenuresBugs() []TenuresBug {
 	return []TenuresBug{
 		SealOne, KeepSeals, CoverSome, FixBesideLive, BoundOneTenure, CarryOwnRoles, CarryNoSeals, OldGrantBears, RejoinEarly, OpenUnreleased,
-		WriteReleased, BearUnopened, PullUnlearned, ReleaseForgets,
+		WriteReleased, BearUnopened, PullUnlearned, ReleaseForgets, ReleaseUntold, CancelLeft,
 	}
 }
 
@@ -101,6 +106,8 @@ const (
 	tenLearn                     // it learns of failover or switch other from the group
 	tenRejoin                    // it has a lease again
 	tenSwitch                    // the group begins to hand role event to region other
+	tenLeave                     // the group lets the holder go, which is to release role other
+	tenCancel                    // the group calls the switch of role other off
 	tenRelease                   // the region releases role other
 	tenTook                      // it has taken role other
 	tenFetch                     // it fetches the key from region other
@@ -139,6 +146,10 @@ func (t TenuresStep) String() string {
 		return r + " rejoins"
 	case tenSwitch:
 		return fmt.Sprintf("role %d is to go to r%d", t.event, t.other)
+	case tenLeave:
+		return fmt.Sprintf("%s may release role %d", r, t.other)
+	case tenCancel:
+		return fmt.Sprintf("the switch of role %d is called off", t.other)
 	case tenRelease:
 		return fmt.Sprintf("%s releases role %d", r, t.other)
 	case tenTook:

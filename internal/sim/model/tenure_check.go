@@ -20,6 +20,11 @@ func (m *tenures) wrong(s *tenureState) string {
 			}
 		}
 	}
+	for b := range uint8(m.Regions) {
+		if ro := &s.roles[b]; ro.next == 0 && s.releasedBy(ro.holder, b, ro.epoch, ro.holder) {
+			return fmt.Sprintf("orphaned: r%d has released role %d, and nobody is to take it", ro.holder, b)
+		}
+	}
 	for r := range uint8(m.Regions) {
 		if wrong := m.wrongRegion(s, r); wrong != "" {
 			return wrong

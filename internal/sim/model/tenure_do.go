@@ -143,6 +143,9 @@ func (m *tenures) switching(s *tenureState, out []TenuresStep, r uint8) []Tenure
 	for b := range uint8(m.Regions) {
 		ro := &s.roles[b]
 		t := m.tenure(s, r, b)
+		if ro.holder == r && ro.next != 0 && int(s.cancels) < m.Cancels && (!ro.leaving || m.has(CancelLeft)) {
+			out = append(out, TenuresStep{kind: tenCancel, region: r, other: b})
+		}
 		switch {
 		case t == 0:
 		case ro.holder == r && ro.next == 0 && int(s.switches) < m.Switches:
@@ -151,6 +154,8 @@ func (m *tenures) switching(s *tenureState, out []TenuresStep, r uint8) []Tenure
 					out = append(out, TenuresStep{tenSwitch, r, to, b})
 				}
 			}
+		case ro.holder == r && ro.next != 0 && !ro.leaving && !m.has(ReleaseUntold): // the group knows first ★
+			out = append(out, TenuresStep{kind: tenLeave, region: r, other: b})
 		case ro.holder == r && ro.next != 0 && g.has[r] < tenureSeq && !s.releasedBy(r, b, ro.epoch, r) && (!g.out || m.answerable(s, r) != b):
 			out = append(out, TenuresStep{kind: tenRelease, region: r, other: b})
 		case ro.next == r+1:
@@ -215,7 +220,13 @@ func (m *tenures) do(s *tenureState, t TenuresStep) {
 		s.switches++
 		s.count++
 		s.events[s.count] = tenureEvent{kind: isSwitch, to: t.other}
-		s.roles[t.event].next, s.roles[t.event].nextEpoch = t.other+1, s.count
+		ro := &s.roles[t.event]
+		ro.next, ro.nextEpoch, ro.leaving = t.other+1, s.count, m.Cancels == 0
+	case tenLeave:
+		s.roles[t.other].leaving = true
+	case tenCancel:
+		s.cancels++
+		s.roles[t.other].callOff()
 	case tenRelease:
 		ro := &s.roles[t.other]
 		m.write(s, r, tenureEntry{kind: released, role: t.other, epoch: ro.epoch})
@@ -237,6 +248,8 @@ func (m *tenures) do(s *tenureState, t TenuresStep) {
 	}
 	m.oblige(s)
 }
+
+func (ro *tenureRole) callOff() { ro.next, ro.nextEpoch, ro.leaving = 0, 0, false }
 
 func (m *tenures) client(s *tenureState, t TenuresStep) {
 	g := &s.regions[t.region]
@@ -295,8 +308,11 @@ func (m *tenures) fence(s *tenureState, r, to uint8) {
 	s.fenced |= 1 << r
 	var roles uint8
 	for b := range uint8(m.Regions) {
-		if ro := &s.roles[b]; ro.holder == r || ro.next == r+1 {
+		switch ro := &s.roles[b]; {
+		case ro.holder == r || ro.next == r+1 && ro.leaving:
 			roles |= 1 << b
+		case ro.next == r+1:
+			ro.callOff() // nothing was released: its holder goes on
 		}
 	}
 	open := s.open()

@@ -15,7 +15,7 @@ type tenureState struct {
 	count   uint8                         // the number of the last event
 	fenced  uint8                         // regions without a lease
 
-	made, failovers, switches, rejoins uint8
+	made, failovers, switches, cancels, rejoins uint8
 	// doomed are entries that no region that is left has and all of these have sealed:
 	// no cutoff can have them, though theirs may not be fixed yet.
 	doomed uint32
@@ -75,6 +75,7 @@ type tenureGrant struct {
 type tenureRole struct {
 	holder, epoch   uint8
 	next, nextEpoch uint8 // region and one that it is being handed to; 0 for none
+	leaving         bool  // the holder may release: the switch can't be called off any more
 }
 
 type tenureEvent struct {
@@ -367,7 +368,7 @@ func (w *swapping) grant(g tenureGrant) {
 }
 
 func (w *swapping) state(s *tenureState, regions int) {
-	w.put(s.made|s.failovers<<4, s.switches|s.rejoins<<4, s.count|w.mask(s.fenced)<<4, w.version(s.last), flag(s.fault != ""))
+	w.put(s.made|s.failovers<<4, s.switches|s.rejoins<<4, s.cancels, s.count|w.mask(s.fenced)<<4, w.version(s.last), flag(s.fault != ""))
 	w.slots(s.told)
 	w.slots(s.stale)
 	w.slots(s.doomed)
@@ -388,7 +389,7 @@ func (w *swapping) state(s *tenureState, regions int) {
 		w.put(w.version(g.item)|flag(g.out)<<7, g.knows, g.sealed)
 		w.grant(g.given)
 		w.grant(g.held)
-		w.put(w.to[ro.holder]|ro.epoch<<2, w.optional(ro.next)|ro.nextEpoch<<3)
+		w.put(w.to[ro.holder]|ro.epoch<<2|flag(ro.leaving)<<5, w.optional(ro.next)|ro.nextEpoch<<3)
 	}
 	for f := uint8(2); f <= s.count; f++ {
 		ev := &s.events[f]

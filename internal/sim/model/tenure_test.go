@@ -21,6 +21,7 @@ func TestTenures(t *testing.T) {
 		{"homes", false, false, TenuresConfig{Regions: 3, Writes: 2, Failovers: 1, Handoffs: true}},
 		{"a region comes back", false, false, TenuresConfig{Regions: 3, Writes: 1, Failovers: 2, Rejoins: 1}},
 		{"a switch", false, false, TenuresConfig{Regions: 3, Writes: 1, Failovers: 1, Switches: 1}},
+		{"a switch called off", false, false, TenuresConfig{Regions: 3, Writes: 1, Failovers: 1, Switches: 1, Cancels: 1}},
 		{"a birth", false, false, TenuresConfig{Regions: 3, Writes: 2, Failovers: 1, Births: true}},
 
 		{"three writes at homes", true, false, TenuresConfig{Regions: 3, Writes: 3, Failovers: 2, Handoffs: true}},
@@ -28,6 +29,8 @@ func TestTenures(t *testing.T) {
 		{"births, and a region comes back", true, false, TenuresConfig{Regions: 3, Writes: 2, Failovers: 2, Births: true, Rejoins: 1}},
 		{"homes and a switch", true, false, TenuresConfig{Regions: 3, Writes: 2, Failovers: 1, Switches: 1, Handoffs: true, Rejoins: 1}},
 		{"births and a switch", true, false, TenuresConfig{Regions: 3, Writes: 2, Failovers: 1, Switches: 1, Births: true}},
+		{"a switch called off, and another", true, false, TenuresConfig{Regions: 3, Writes: 2, Failovers: 1, Switches: 2, Cancels: 1, Rejoins: 1}},
+		{"births and a switch called off", true, false, TenuresConfig{Regions: 3, Writes: 2, Failovers: 1, Switches: 1, Cancels: 1, Births: true}},
 		{"births with four regions, once", true, false, TenuresConfig{Regions: 4, Writes: 2, Failovers: 1, Births: true}},
 		{"births with four regions", true, true, TenuresConfig{Regions: 4, Writes: 2, Failovers: 2, Births: true}},
 		{"homes with four regions", true, true, TenuresConfig{Regions: 4, Writes: 2, Failovers: 2, Handoffs: true}},
@@ -59,6 +62,7 @@ func TestTenuresBugs(t *testing.T) {
 	back := TenuresConfig{Regions: 3, Writes: 2, Failovers: 2, Handoffs: true, Rejoins: 1}
 	births := TenuresConfig{Regions: 3, Writes: 2, Failovers: 2, Births: true}
 	switches := TenuresConfig{Regions: 3, Writes: 2, Failovers: 1, Switches: 1}
+	off := TenuresConfig{Regions: 3, Writes: 1, Failovers: 1, Switches: 1, Cancels: 1}
 	four := TenuresConfig{Regions: 4, Writes: 2, Failovers: 2, Births: true}
 	tests := map[TenuresBug]struct {
 		cfg  TenuresConfig
@@ -78,6 +82,8 @@ func TestTenuresBugs(t *testing.T) {
 		WriteReleased:  {switches, "stale", false},
 		BearUnopened:   {four, "diverged", true},
 		PullUnlearned:  {back, "stranded", false},
+		ReleaseUntold:  {off, "orphaned", false},
+		CancelLeft:     {off, "orphaned", false},
 		ReleaseForgets: {TenuresConfig{Regions: 3, Writes: 2, Switches: 1, Births: true}, "stale", false},
 	}
 	for _, bug := range TenuresBugs() {
@@ -157,9 +163,11 @@ func TestTenuresRandomRuns(t *testing.T) {
 	for seed := range uint64(runs) {
 		random := rand.New(rand.NewPCG(seed, 4))
 		cfg := TenuresConfig{
-			Regions: 3 + random.IntN(2), Writes: 3, Failovers: 2 + random.IntN(2), Switches: random.IntN(2), Rejoins: random.IntN(3),
+			Regions: 3 + random.IntN(2), Writes: 3, Failovers: 2 + random.IntN(2), Switches: random.IntN(2) * 2, Rejoins: random.IntN(3),
 			Births: random.IntN(2) == 0, Handoffs: random.IntN(3) > 0,
 		}
+		cfg.Switches = min(cfg.Switches, tenureEvents-2-cfg.Failovers)
+		cfg.Cancels = random.IntN(cfg.Switches + 1)
 		m := newTenures(cfg)
 		s := m.begin()
 		res := TenuresResult{}
@@ -183,7 +191,7 @@ func TestTenuresRandomRuns(t *testing.T) {
 
 func TestTenuresConfig(t *testing.T) {
 	for _, cfg := range []TenuresConfig{
-		{}, {Regions: 5}, {Regions: 3, Writes: 9}, {Regions: 3, Failovers: 5}, {Regions: 3, Bugs: []TenuresBug{"gremlins"}},
+		{}, {Regions: 5}, {Regions: 3, Writes: 9}, {Regions: 3, Failovers: 5}, {Regions: 3, Bugs: []TenuresBug{"gremlins"}}, {Regions: 3, Cancels: 1},
 	} {
 		if _, err := CheckTenures(cfg); !errors.Is(err, ErrTenures) {
 			t.Errorf("%+v: got %v, want ErrTenures", cfg, err)

@@ -335,6 +335,9 @@ func object(v *fastjson.Value) (*fastjson.Object, error) {
 	return o, nil
 }
 
+// CheckName refuses what can't be the name of a top-level attribute.
+func CheckName(name string) error { return checkName([]byte(name), 1) }
+
 func checkName(name []byte, level int) error {
 	switch {
 	case len(name) == 0 && level == 1:

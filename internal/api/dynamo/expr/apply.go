@@ -22,7 +22,8 @@ func errPath() *attr.Error {
 // attributes, alone where there is no item yet, and stays as it is. All of the update
 // is computed from the item as given. A result that is too large or too deep is an error.
 func (u *Update) Apply(it attr.Item) (attr.Item, error) {
-	out, err := u.applyItem(&u.root, it, it)
+	run := &run{whole: it, room: attr.MaxItemSize}
+	out, err := u.applyItem(&u.root, it, run)
 	if err != nil {
 		return nil, err
 	}
@@ -30,13 +31,31 @@ func (u *Update) Apply(it attr.Item) (attr.Item, error) {
 		return nil, err
 	}
 	if attr.ItemSize(out) > attr.MaxItemSize {
-		return nil, attr.Invalid("Item size to update has exceeded the maximum allowed size")
+		return nil, errTooLarge()
 	}
 	return out, nil
 }
 
+func errTooLarge() *attr.Error {
+	return attr.Invalid("Item size to update has exceeded the maximum allowed size")
+}
+
+// run is one application of an update. All that is computed is to be in one item
+// in the end, so that no more of it need be computed than an item can hold.
+type run struct {
+	whole attr.Item
+	room  int // bytes that are left for what is computed
+}
+
+func (r *run) take(size int) error {
+	if r.room -= size; r.room < 0 {
+		return errTooLarge()
+	}
+	return nil
+}
+
 // applyItem does what the tree says to an item or map that is part of the item whole.
-func (u *Update) applyItem(t *tree, it, whole attr.Item) (attr.Item, error) {
+func (u *Update) applyItem(t *tree, it attr.Item, r *run) (attr.Item, error) {
 	out := make(attr.Item, 0, len(it)+len(t.children))
 	for _, b := range t.children { // both are sorted by name
 		for len(it) > 0 && it[0].Name < b.name {
@@ -46,7 +65,7 @@ func (u *Update) applyItem(t *tree, it, whole attr.Item) (attr.Item, error) {
 		if len(it) > 0 && it[0].Name == b.name {
 			old, it = &it[0].Value, it[1:]
 		}
-		v, err := u.apply(b.tree, old, whole)
+		v, err := u.apply(b.tree, old, r)
 		if err != nil {
 			return nil, err
 		}
@@ -59,17 +78,21 @@ func (u *Update) applyItem(t *tree, it, whole attr.Item) (attr.Item, error) {
 
 // apply returns what becomes of old, which is nil where there is nothing: nil
 // if nothing is to be there.
-func (u *Update) apply(t *tree, old *attr.Value, whole attr.Item) (*attr.Value, error) {
+func (u *Update) apply(t *tree, old *attr.Value, r *run) (*attr.Value, error) {
 	if t.leaf {
-		return u.actions[t.action].do(old, whole)
+		v, err := u.actions[t.action].do(old, r)
+		if err == nil && v != nil {
+			err = r.take(attr.Size(*v))
+		}
+		return v, err
 	}
 	indexed := t.children[0].isIndex
 	switch {
 	case old != nil && old.Type == attr.M && !indexed:
-		it, err := u.applyItem(t, old.Map, whole)
+		it, err := u.applyItem(t, old.Map, r)
 		return &attr.Value{Type: attr.M, Map: it}, err
 	case old != nil && old.Type == attr.L && indexed:
-		list, err := u.applyList(t, old.List, whole)
+		list, err := u.applyList(t, old.List, r)
 		return &attr.Value{Type: attr.L, List: list}, err
 	}
 	return nil, errPath()
@@ -77,7 +100,7 @@ func (u *Update) apply(t *tree, old *attr.Value, whole attr.Item) (*attr.Value, 
 
 // applyList changes a list. Indexes are those of the list as it was: what is set
 // beyond its end comes after its last element, what is removed leaves no gap.
-func (u *Update) applyList(t *tree, list []attr.Value, whole attr.Item) ([]attr.Value, error) {
+func (u *Update) applyList(t *tree, list []attr.Value, r *run) ([]attr.Value, error) {
 	out := slices.Clone(list)
 	var removed []int
 	for _, b := range t.children {
@@ -85,7 +108,7 @@ func (u *Update) applyList(t *tree, list []attr.Value, whole attr.Item) ([]attr.
 		if b.index < len(list) {
 			old = &list[b.index]
 		}
-		v, err := u.apply(b.tree, old, whole)
+		v, err := u.apply(b.tree, old, r)
 		switch {
 		case err != nil:
 			return nil, err
@@ -104,19 +127,22 @@ func (u *Update) applyList(t *tree, list []attr.Value, whole attr.Item) ([]attr.
 }
 
 // do performs an action on what is there, and returns what shall be; nil is nothing.
-func (a *action) do(old *attr.Value, whole attr.Item) (*attr.Value, error) {
+func (a *action) do(old *attr.Value, r *run) (*attr.Value, error) {
 	switch a.section {
 	case opSet:
-		v, err := a.value.compute(whole)
+		v, err := a.value.compute(r.whole)
 		return &v, err
 	case opAdd:
+		if old != nil && old.Type != a.value.value.Type {
+			return nil, a.mismatch()
+		}
 		return add(old, a.value.value)
 	case opDelete:
 		if old == nil {
 			return nil, nil
 		}
 		if old.Type != a.value.value.Type {
-			return nil, errDataType()
+			return nil, a.mismatch()
 		}
 		rest := attr.Difference(*old, a.value.value)
 		if len(rest.Set) == 0 {
@@ -128,15 +154,24 @@ func (a *action) do(old *attr.Value, whole attr.Item) (*attr.Value, error) {
 	}
 }
 
+// mismatch refuses an operand of another type than what is there.
+func (a *action) mismatch() *attr.Error {
+	if a.legacy {
+		return attr.Invalid("Type mismatch for attribute to update")
+	}
+	return errDataType()
+}
+
+// add adds an amount to what is there, which is of the same type.
 func add(old *attr.Value, amount attr.Value) (*attr.Value, error) {
 	switch {
 	case old == nil:
 		return &amount, nil
-	case old.Type != amount.Type:
-		return nil, errDataType()
 	case amount.Type == attr.N:
 		sum, err := attr.Add(*old, amount)
 		return &sum, err
+	case amount.Type == attr.L: // AttributeUpdates only
+		return &attr.Value{Type: attr.L, List: slices.Concat(old.List, amount.List)}, nil
 	default:
 		union := attr.Union(*old, amount)
 		return &union, nil
@@ -151,6 +186,9 @@ func (f *formula) compute(it attr.Item) (attr.Value, error) {
 			return *v, nil
 		}
 		return f.args[1].compute(it)
+	case f.op == fnListAppend:
+		list, err := f.collect(nil, it)
+		return attr.Value{Type: attr.L, List: list}, err
 	case f.op != "":
 		return f.combine(it)
 	case f.path == nil:
@@ -163,7 +201,34 @@ func (f *formula) compute(it attr.Item) (attr.Value, error) {
 	return *v, nil
 }
 
-// combine evaluates an operator or function of two formulas.
+// collect appends the elements of the list that a formula gives. However deep its
+// functions nest, each element is moved once.
+func (f *formula) collect(dst []attr.Value, it attr.Item) ([]attr.Value, error) {
+	switch f.op {
+	case fnListAppend:
+		dst, err := f.args[0].collect(dst, it)
+		if err != nil {
+			return nil, err
+		}
+		return f.args[1].collect(dst, it)
+	case fnIfNotExists:
+		if f.args[0].path.find(it) == nil {
+			return f.args[1].collect(dst, it)
+		}
+	}
+	v, err := f.compute(it)
+	switch {
+	case err != nil:
+		return nil, err
+	case v.Type != attr.L:
+		return nil, errDataType()
+	case len(dst)+len(v.List) > attr.MaxItemSize: // an element has a byte at least
+		return nil, errTooLarge()
+	}
+	return append(dst, v.List...), nil
+}
+
+// combine evaluates an operator of two formulas.
 func (f *formula) combine(it attr.Item) (attr.Value, error) {
 	x, err := f.args[0].compute(it)
 	if err != nil {
@@ -173,13 +238,8 @@ func (f *formula) combine(it attr.Item) (attr.Value, error) {
 	if err != nil {
 		return attr.Value{}, err
 	}
-	switch {
-	case f.op == fnListAppend && x.Type == attr.L && y.Type == attr.L:
-		return attr.Value{Type: attr.L, List: slices.Concat(x.List, y.List)}, nil
-	case f.op == opPlus:
+	if f.op == opPlus {
 		return attr.Add(x, y)
-	case f.op == opMinus:
-		return attr.Sub(x, y)
 	}
-	return attr.Value{}, errDataType()
+	return attr.Sub(x, y)
 }

@@ -389,12 +389,13 @@ func (n *node) attributes(names []string) []string {
 	return names
 }
 
-// CheckNoKeys refuses a filter that names one of the key attributes given.
-func (c *Condition) CheckNoKeys(names ...string) error {
-	for _, used := range c.Attributes() {
-		if slices.Contains(names, used) {
-			return attr.Invalid("Filter Expression can only contain non-primary key attributes: "+
-				"Primary key attribute: %s", used)
+// CheckNoKeys refuses a filter that names one of the key attributes given. What
+// is how the message calls the filter.
+func (c *Condition) CheckNoKeys(what string, names ...string) error {
+	used := c.Attributes()
+	for _, name := range names {
+		if slices.Contains(used, name) {
+			return attr.Invalid("%s can only contain non-primary key attributes: Primary key attribute: %s", what, name)
 		}
 	}
 	return nil

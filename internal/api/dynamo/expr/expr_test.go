@@ -103,10 +103,10 @@ func TestConditionEval(t *testing.T) {
 		t.Error(got)
 	}
 	want := "Filter Expression can only contain non-primary key attributes: Primary key attribute: id"
-	if got := message(t, c.CheckNoKeys("id", "sort")); got != want {
+	if got := message(t, c.CheckNoKeys("Filter Expression", "id", "sort")); got != want {
 		t.Error(got)
 	}
-	if c.CheckNoKeys("sort") != nil {
+	if c.CheckNoKeys("Filter Expression", "sort") != nil {
 		t.Error("found a key that is none")
 	}
 }

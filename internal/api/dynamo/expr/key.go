@@ -156,7 +156,7 @@ func (k *KeyCondition) assign(clauses []keyClause) error {
 	case i < 0:
 		return errMissedKey(k.partitionName)
 	case clauses[i].op != SortEqual:
-		return attr.Invalid("Query key condition not supported")
+		return errNotSupported()
 	}
 	k.Partition = clauses[i].low
 	if len(clauses) == 1 {
@@ -169,6 +169,8 @@ func (k *KeyCondition) assign(clauses []keyClause) error {
 	k.Op, k.Low, k.High = c.op, c.low, c.high
 	return nil
 }
+
+func errNotSupported() *attr.Error { return attr.Invalid("Query key condition not supported") }
 
 func errMissedKey(name string) *attr.Error {
 	return attr.Invalid("Query condition missed key schema element: %s", name)

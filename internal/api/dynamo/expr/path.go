@@ -88,6 +88,9 @@ func (t *tree) child(e element) (i int, ok bool) {
 
 // insert adds a path, or notes why it can't stand beside the others.
 func (p *parser) insert(root *tree, to path, action int) {
+	if len(to) > maxPath {
+		return // which was noted
+	}
 	t := root
 	for depth, e := range to {
 		if depth > 0 && t.leaf {

@@ -1,6 +1,8 @@
 package expr
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,11 +114,15 @@ func TestUpdateFailures(t *testing.T) {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
-	u, err := ParseUpdate("SET x = :h, y = :h ADD n :n", huge)
+	const tooLarge = "Item size to update has exceeded the maximum allowed size"
+	if _, err := ParseUpdate("SET x = :h, y = :h ADD n :n", huge); message(t, err) != tooLarge {
+		t.Error(err)
+	}
+	u, err := ParseUpdate("SET x = :h ADD n :n", huge)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.Apply(it); message(t, err) != "Item size to update has exceeded the maximum allowed size" {
+	if _, err := u.Apply(it.With("more", attr.String(strings.Repeat("x", 200<<10)))); message(t, err) != tooLarge {
 		t.Error(err)
 	}
 	nested := attr.String("leaf")
@@ -196,5 +202,69 @@ func BenchmarkUpdate(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _ = u.Apply(it)
+	}
+}
+
+// TestUpdateCost has updates that ask for far more than an item can hold. They are
+// refused before it is computed: each would take gigabytes.
+func TestUpdateCost(t *testing.T) {
+	list := attr.Value{Type: attr.L, List: slices.Repeat([]attr.Value{attr.Null()}, 190_000)}
+	set := attr.Value{Type: attr.SS}
+	for i := range 60_000 {
+		set.Set = append(set.Set, fmt.Sprintf("%05d", i))
+	}
+	it := attr.NewItem(attr.Member{Name: "l", Value: list}, attr.Member{Name: "s", Value: set})
+	values := map[string]attr.Value{":l": list, ":s": set, ":e": {Type: attr.L, List: []attr.Value{attr.Null()}}}
+	var many []string
+	for i := range 100 {
+		many = append(many, fmt.Sprintf("a%d = list_append(l, :e)", i))
+	}
+	for _, text := range []string{
+		"SET a = " + strings.Repeat("list_append(l, ", 200) + "l" + strings.Repeat(")", 200),
+		"SET a = " + strings.Repeat("list_append(if_not_exists(nix, l), ", 100) + "l" + strings.Repeat(")", 100),
+		"SET a = " + strings.Repeat("if_not_exists(nix, list_append(l, ", 60) + "l" + strings.Repeat("))", 60),
+		"SET " + strings.Join(many, ", "),
+		"SET " + strings.ReplaceAll(strings.Join(many, ", "), "list_append(l, :e)", "l"),
+		"SET " + strings.ReplaceAll(strings.Join(many, ", "), "list_append(l, :e)", ":l"),
+		"ADD " + strings.ReplaceAll(strings.Join(many, ", "), "= list_append(l, :e)", ":s"),
+		"DELETE " + strings.ReplaceAll(strings.Join(many, ", "), "= list_append(l, :e)", ":s"),
+	} {
+		u, err := ParseUpdate(text, &Params{Values: values})
+		if err == nil {
+			_, err = u.Apply(it)
+		}
+		if err == nil || message(t, err) != "Item size to update has exceeded the maximum allowed size" {
+			t.Errorf("%.60s: %v", text, err)
+		}
+	}
+	// A message names what it is about, and no more of it than a path may have.
+	long := &Params{Names: map[string]string{"#n": strings.Repeat("n", 60_000)}}
+	_, err := ParseProjection(strings.Repeat("#n.", 600)+"#n, "+strings.Repeat("#n.", 600)+"#n", long)
+	if got := message(t, err); len(got) > 200 {
+		t.Errorf("a message of %d bytes: %.100s", len(got), got)
+	}
+}
+
+func TestUpdateCharge(t *testing.T) {
+	for text, want := range map[string]int{
+		"SET bb = :n":               3 + 19 + 2 + 2,
+		"SET bb = :n, c = :n":       3 + 2*19 + 2 + 2 + 1 + 2,
+		"SET bb = :n REMOVE c":      3 + 19 + 2 + 2 + 2,
+		"ADD bb :n DELETE gone :ss": 3 + 19 + 2 + 2 + 2,
+		"SET m.x = :n":              3 + 19 + 1 + attr.Size(attr.Value{Type: attr.M, Map: attr.NewItem(attr.Member{Name: "x", Value: attr.Value{Type: attr.N, Str: "5"}})}),
+		"SET l[0] = :n":             3 + 19 + 1 + 1 + attr.Size(attr.Value{Type: attr.L, List: []attr.Value{{Type: attr.N, Str: "5"}}}),
+		"REMOVE m.x, l[0], c":       3 + 3*2,
+	} {
+		u, err := ParseUpdate(text, params(t, someValues))
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := u.Apply(item(t, `{"m":{"M":{"x":{"N":"1"}}},"l":{"L":[{"N":"1"}]},"c":{"N":"7"},"untouched":{"S":"xxxxxxxxxx"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := u.Charge(after); got != want {
+			t.Errorf("%s is charged %d, want %d", text, got, want)
+		}
 	}
 }
