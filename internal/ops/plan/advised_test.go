@@ -1,6 +1,8 @@
 package plan_test
 
 import (
+	"encoding/json"
+	"math"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -82,5 +84,33 @@ needs:
 	}
 	if a := r.Data[0]; a.Witness != "" || a.Failover != "lease" {
 		t.Errorf("witness %q, failover %s", a.Witness, a.Failover)
+	}
+}
+
+// TestJSON: what scripts take is flat, whatever else is there.
+func TestJSON(t *testing.T) {
+	text, err := json.Marshal(plan.Advise(input(t, accounts)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Data []struct {
+			Name, Strategy, Writes, Rule, RPO, RTO, Why string
+			Cost                                        float64
+		}
+		Lints []struct {
+			Line              int
+			Rule, Reason, Fix string
+		}
+	}
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	d := got.Data[0]
+	if d.Name != "accounts" || d.Strategy != "active-active" || d.Writes != "global" || d.Rule != "" || d.RPO != "1s" || d.RTO != "5s" || math.Abs(d.Cost-2) > 0.01 || d.Why == "" {
+		t.Errorf("%+v", d)
+	}
+	if l := got.Lints[0]; l.Line != 7 || l.Rule != "no-backup" || l.Reason == "" || l.Fix == "" {
+		t.Errorf("%+v", l)
 	}
 }
