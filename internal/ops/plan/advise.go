@@ -34,6 +34,7 @@ func Advise(in Input) Report {
 	}
 	for i := range r.Data {
 		a := &r.Data[i]
+		a.PromisedRPO, a.PromisedRTO, a.CostFactor = flat(a.RPO.Promised), flat(a.RTO.Promised), a.Cost.Factor
 		r.Month, r.MonthOne = r.Month+a.Cost.Month, r.MonthOne+a.Cost.MonthOne
 		for _, text := range a.NotYet {
 			if !slices.Contains(r.NotYet, text) {
@@ -44,6 +45,14 @@ func Advise(in Input) Report {
 	w.assemble(&r)
 	r.Lints = lints(w, in.Source, verdicts)
 	return r
+}
+
+// flat writes a bound as one would in the file.
+func flat(d *spec.Duration) *string {
+	if d == nil {
+		return nil
+	}
+	return new(written(*d))
 }
 
 // verdict is the options for one data set, and which was chosen.

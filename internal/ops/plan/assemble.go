@@ -19,7 +19,12 @@ func (w *world) assemble(r *Report) {
 	needs.Data = slices.Clone(w.needs.Data)
 	next.Needs = &needs
 	for i := range r.Data {
-		w.addRegions(&next, &r.Data[i])
+		for _, name := range r.Data[i].Replicas {
+			w.addRegion(&next, name, false)
+		}
+	}
+	for i := range r.Data {
+		w.addWitness(&next, &r.Data[i])
 	}
 	for i := range r.Data {
 		a := &r.Data[i]
@@ -49,16 +54,27 @@ func (w *world) order(table string) int {
 	return i
 }
 
-// addRegions adds what an answer needs and the spec lacks.
-func (w *world) addRegions(next *spec.Spec, a *Answer) {
-	for _, name := range a.Replicas {
-		w.addRegion(next, name, false)
+// addWitness adds the one that an answer needs, unless what other answers added
+// votes as well.
+func (w *world) addWitness(next *spec.Spec, a *Answer) {
+	_, have := next.Region(a.Witness)
+	if a.Witness == "" || have {
+		return
 	}
-	if a.Witness != "" {
+	var voters []site
+	for i := range next.Regions {
+		r := &next.Regions[i]
+		voters = append(voters, site{point: point{string(r.Name), r.Location.Place()}})
+	}
+	if len(distinct(voters)) < 3 {
 		w.addRegion(next, a.Witness, true)
+		return
 	}
+	a.Witness = ""
+	a.Reasons = slices.DeleteFunc(a.Reasons, func(r Reason) bool { return r.Rule == "witness" })
 }
 
+// addRegion adds a region that the spec lacks.
 func (w *world) addRegion(next *spec.Spec, name antipode.Region, witness bool) {
 	if i := slices.IndexFunc(next.Regions, func(r spec.Region) bool { return r.Name == name }); i >= 0 {
 		if !witness && i >= len(w.spec.Regions) {
@@ -126,7 +142,10 @@ func (w *world) tableFor(a *Answer) (spec.Table, bool) {
 		t.RPOCopies, t.Unprotected = a.RPOCopies, old.Unprotected
 	}
 	if t.Writes != antipode.WriteLocal {
-		t.Successors, t.Return = a.Successors, old.Return
+		t.Successors = a.Successors
+		if old.Writes == t.Writes { // another mode has another default
+			t.Return = old.Return
+		}
 	}
 	return t, true
 }
