@@ -35,6 +35,7 @@ func (w *world) assemble(r *Report) {
 	}
 	slices.SortStableFunc(next.Tables, func(a, b spec.Table) int { return w.order(a.Name) - w.order(b.Name) })
 	w.majority(&next)
+	w.keepUsers(&next)
 	withoutJournals(&next)
 	w.draw(r, &next)
 	advised, err := complete(&next)
@@ -99,6 +100,25 @@ func (w *world) majority(next *spec.Spec) {
 			w.addRegion(next, s.region(), true)
 		}
 		return
+	}
+}
+
+// keepUsers writes down where users were assumed to be, which is near the regions
+// of the file: with more regions in it the same assumption would be another one.
+func (w *world) keepUsers(next *spec.Spec) {
+	if len(next.Needs.Users) > 0 || len(next.DataRegions()) == len(w.sites) {
+		return
+	}
+	for i := range w.spec.Regions {
+		if r := &w.spec.Regions[i]; !r.Witness {
+			next.Needs.Users = append(next.Needs.Users, spec.Users{Name: near(string(r.Name)), Location: r.Location})
+		}
+	}
+	for i := range next.Needs.Data {
+		if d := &next.Needs.Data[i]; !slices.Contains(d.Why, "latency") && w.answered(d) {
+			first := []spec.Share{{Users: near(w.sites[0].name), Share: 1}}
+			d.Reads.From, d.Writes.From = first, first
+		}
 	}
 }
 
