@@ -74,8 +74,12 @@ func (d *decoder) checkData(s *Spec, n *Needs, e *Data) {
 		name string
 		is   *float64
 	}{
-		{"outage_hour", e.OutageHour}, {"item_bytes", e.ItemBytes}, {"volume_gb", e.VolumeGB}, {"growth_gb_month", e.GrowthGBMonth},
-		{"per_second", e.Reads.PerSecond}, {"per_second", e.Writes.PerSecond},
+		{"outage_hour", e.OutageHour},
+		{"item_bytes", e.ItemBytes},
+		{"volume_gb", e.VolumeGB},
+		{"growth_gb_month", e.GrowthGBMonth},
+		{"per_second", e.Reads.PerSecond},
+		{"per_second", e.Writes.PerSecond},
 	} {
 		d.atLeastZero(f.name, f.is)
 	}

@@ -160,7 +160,7 @@ func (s *Spec) fill() {
 		if _, ok := geo.Lookup(string(r.Name)); ok && r.Location == (Location{}) {
 			r.Location.Code = string(r.Name)
 		}
-		r.Location.fill()
+		fillPoint(&r.Location)
 		r.Addresses.fill(defaultAddresses(s.BasePort, i))
 	}
 	for i := range s.Tables {
@@ -168,13 +168,13 @@ func (s *Spec) fill() {
 	}
 	if s.Needs != nil {
 		for i := range s.Needs.Users {
-			s.Needs.Users[i].Location.fill()
+			fillPoint(&s.Needs.Users[i].Location)
 		}
 	}
 }
 
-// fill sets the coordinates of a cloud region.
-func (l *Location) fill() {
+// fillPoint sets the coordinates of a cloud region.
+func fillPoint(l *Location) {
 	if p, ok := geo.Lookup(l.Code); ok {
 		l.Latitude, l.Longitude = p.Latitude, p.Longitude
 	}
@@ -414,3 +414,13 @@ func (d Duration) String() string { return time.Duration(d).String() }
 
 // MarshalText gives the same, for JSON.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("read duration: %w", err)
+	}
+	*d = Duration(v)
+	return nil
+}

@@ -34,6 +34,7 @@ func Advise(in Input) Report {
 	}
 	for i := range r.Data {
 		a := &r.Data[i]
+		a.PromisedRPO, a.PromisedRTO, a.CostFactor = flat(a.RPO.Promised), flat(a.RTO.Promised), a.Cost.Factor
 		r.Month, r.MonthOne = r.Month+a.Cost.Month, r.MonthOne+a.Cost.MonthOne
 		for _, text := range a.NotYet {
 			if !slices.Contains(r.NotYet, text) {
@@ -44,6 +45,14 @@ func Advise(in Input) Report {
 	w.assemble(&r)
 	r.Lints = lints(w, in.Source, verdicts)
 	return r
+}
+
+// flat writes a bound as one would in the file.
+func flat(d *spec.Duration) *string {
+	if d == nil {
+		return nil
+	}
+	return new(written(*d))
 }
 
 // verdict is the options for one data set, and which was chosen.
@@ -181,18 +190,18 @@ func (w *world) place(v *verdict, a *Answer) {
 	if len(o.sites) > 1 && o.strategy == ActiveActive || a.IsTable {
 		a.Writes = o.mode
 	}
-	switch {
-	case a.Writes == antipode.WriteLocal:
+	switch a.Writes {
+	case antipode.WriteLocal:
 		a.Rule = antipode.RuleLastWriter
 		if q.table != nil && q.table.Writes == antipode.WriteLocal {
 			a.Rule = q.table.Rule
 		}
-	case a.Writes == antipode.WritePartitioned:
+	case antipode.WritePartitioned:
 		a.Home = string(antipode.HomeCreator)
 		if q.table != nil && q.table.Home != "" {
 			a.Home = string(q.table.Home)
 		}
-	case a.Writes == antipode.WriteGlobal:
+	case antipode.WriteGlobal:
 		a.Writer = o.sites[0].region()
 	}
 	if len(o.sites) < 2 {
@@ -398,10 +407,10 @@ func (w *world) why(v *verdict, a *Answer) string {
 // modeReason says why it is written in this mode.
 func modeReason(q *wish, o *option) string {
 	row, modes := modesFor(q)
-	switch {
-	case o.mode == modes[0]:
+	switch o.mode {
+	case modes[0]:
 		return row.reason
-	case o.mode == antipode.WriteLocal:
+	case antipode.WriteLocal:
 		return "they keep their meaning in any order, and " + strings.Join(o.passed, "; ")
 	default:
 		return strings.Join(o.passed, "; ")

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 
@@ -20,7 +19,12 @@ func (w *world) assemble(r *Report) {
 	needs.Data = slices.Clone(w.needs.Data)
 	next.Needs = &needs
 	for i := range r.Data {
-		w.addRegions(&next, &r.Data[i])
+		for _, name := range r.Data[i].Replicas {
+			w.addRegion(&next, name, false)
+		}
+	}
+	for i := range r.Data {
+		w.addWitness(&next, &r.Data[i])
 	}
 	for i := range r.Data {
 		a := &r.Data[i]
@@ -31,6 +35,7 @@ func (w *world) assemble(r *Report) {
 	}
 	slices.SortStableFunc(next.Tables, func(a, b spec.Table) int { return w.order(a.Name) - w.order(b.Name) })
 	w.majority(&next)
+	w.keepUsers(&next)
 	withoutJournals(&next)
 	w.draw(r, &next)
 	advised, err := complete(&next)
@@ -50,16 +55,27 @@ func (w *world) order(table string) int {
 	return i
 }
 
-// addRegions adds what an answer needs and the spec lacks.
-func (w *world) addRegions(next *spec.Spec, a *Answer) {
-	for _, name := range a.Replicas {
-		w.addRegion(next, name, false)
+// addWitness adds the one that an answer needs, unless what other answers added
+// votes as well.
+func (w *world) addWitness(next *spec.Spec, a *Answer) {
+	_, have := next.Region(a.Witness)
+	if a.Witness == "" || have {
+		return
 	}
-	if a.Witness != "" {
+	var voters []site
+	for i := range next.Regions {
+		r := &next.Regions[i]
+		voters = append(voters, site{point: point{string(r.Name), r.Location.Place()}})
+	}
+	if len(distinct(voters)) < 3 {
 		w.addRegion(next, a.Witness, true)
+		return
 	}
+	a.Witness = ""
+	a.Reasons = slices.DeleteFunc(a.Reasons, func(r Reason) bool { return r.Rule == "witness" })
 }
 
+// addRegion adds a region that the spec lacks.
 func (w *world) addRegion(next *spec.Spec, name antipode.Region, witness bool) {
 	if i := slices.IndexFunc(next.Regions, func(r spec.Region) bool { return r.Name == name }); i >= 0 {
 		if !witness && i >= len(w.spec.Regions) {
@@ -84,6 +100,25 @@ func (w *world) majority(next *spec.Spec) {
 			w.addRegion(next, s.region(), true)
 		}
 		return
+	}
+}
+
+// keepUsers writes down where users were assumed to be, which is near the regions
+// of the file: with more regions in it the same assumption would be another one.
+func (w *world) keepUsers(next *spec.Spec) {
+	if len(next.Needs.Users) > 0 || len(next.DataRegions()) == len(w.sites) {
+		return
+	}
+	for i := range w.spec.Regions {
+		if r := &w.spec.Regions[i]; !r.Witness {
+			next.Needs.Users = append(next.Needs.Users, spec.Users{Name: near(string(r.Name)), Location: r.Location})
+		}
+	}
+	for i := range next.Needs.Data {
+		if d := &next.Needs.Data[i]; !slices.Contains(d.Why, "latency") && w.answered(d) {
+			first := []spec.Share{{Users: near(w.sites[0].name), Share: 1}}
+			d.Reads.From, d.Writes.From = first, first
+		}
 	}
 }
 
@@ -127,7 +162,10 @@ func (w *world) tableFor(a *Answer) (spec.Table, bool) {
 		t.RPOCopies, t.Unprotected = a.RPOCopies, old.Unprotected
 	}
 	if t.Writes != antipode.WriteLocal {
-		t.Successors, t.Return = a.Successors, old.Return
+		t.Successors = a.Successors
+		if old.Writes == t.Writes { // another mode has another default
+			t.Return = old.Return
+		}
 	}
 	return t, true
 }
@@ -156,9 +194,7 @@ func complete(s *spec.Spec) (*spec.Spec, error) {
 		next.Regions = slices.Clone(s.Regions)
 		for i := range next.Regions {
 			if r := &next.Regions[i]; r.Addresses == (spec.Addresses{}) {
-				at := func(offset int) string {
-					return net.JoinHostPort("127.0.0.1", strconv.Itoa(base+spec.PortStride*i+offset))
-				}
+				at := func(offset int) string { return "127.0.0.1:" + strconv.Itoa(base+spec.PortStride*i+offset) }
 				r.Addresses = spec.Addresses{API: at(spec.OffsetAPI), Operator: at(spec.OffsetOperator), Link: at(spec.OffsetLink)}
 			}
 		}

@@ -400,7 +400,7 @@ func restoreTime(q *wish) time.Duration {
 // latencies works out what each group of users sees.
 func (w *world) latencies(q *wish, o *option) {
 	var sum float64
-	add := func(l *Latency, p *Path, g group, rate, total float64) {
+	add := func(p *Path, g group, rate, total float64) {
 		sum += rate / total * g.share * float64(p.Estimate)
 		p.share = g.share
 	}
@@ -413,13 +413,13 @@ func (w *world) latencies(q *wish, o *option) {
 		l := w.seenBy(o, g.name)
 		l.Read = w.path(w.readPath(q, o, g.point), q.readP99)
 		l.Share += reads / rates * g.share
-		add(l, &l.Read, g, reads, rates)
+		add(&l.Read, g, reads, rates)
 	}
 	for _, g := range q.writers {
 		l := w.seenBy(o, g.name)
 		l.Write = w.path(w.writePath(o, g.point), q.writeP99)
 		l.Share += writes / rates * g.share
-		add(l, &l.Write, g, writes, rates)
+		add(&l.Write, g, writes, rates)
 	}
 	o.mean = time.Duration(sum)
 }

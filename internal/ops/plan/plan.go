@@ -72,13 +72,18 @@ type Answer struct {
 	Strategy Strategy `json:"strategy"`
 	// Writes, Rule: how it is written. Rule is that of local mode. Both are empty for data that
 	// is no table; Writes says how the service would do it when it is active-active.
-	Writes       antipode.WriteMode `json:"writes"`
-	Rule         antipode.Rule      `json:"rule"`
-	RPO          Promise            `json:"rpo"`
-	RTO          Promise            `json:"rto"`
-	Availability Availability       `json:"availability"`
-	Cost         Cost               `json:"cost"`
-	Why          string             `json:"why"` // one or two sentences
+	Writes antipode.WriteMode `json:"writes"`
+	Rule   antipode.Rule      `json:"rule"`
+	// PromisedRPO and PromisedRTO are durations as one writes them (5s), nil: no bound; CostFactor is the
+	// factor against one region. They are for scripts; the whole stands in RPO, RTO and Cost.
+	PromisedRPO  *string      `json:"rpo"`
+	PromisedRTO  *string      `json:"rto"`
+	CostFactor   float64      `json:"cost"`
+	RPO          Promise      `json:"rpo_detail"`
+	RTO          Promise      `json:"rto_detail"`
+	Availability Availability `json:"availability"`
+	Cost         Cost         `json:"cost_detail"`
+	Why          string       `json:"why"` // one or two sentences
 
 	Kind    string `json:"kind"`    // table, objects, database, files, queue
 	IsTable bool   `json:"table"`   // whether a table of the spec has this name: antipode runs it
@@ -277,7 +282,7 @@ type Lint struct {
 	Path     string `json:"path"`     // the value's place: needs.data.2.rto
 	Line     int    `json:"line"`     // 0 when there is no file
 	Column   int    `json:"column"`
-	Message  string `json:"message"`
+	Message  string `json:"reason"`
 	Fix      string `json:"fix"`
 	Source   string `json:"source"` // where the rule comes from
 }

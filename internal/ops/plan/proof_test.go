@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"encoding/json"
 	"math"
 	"strings"
 	"testing"
@@ -129,5 +130,21 @@ func TestMeasuredRoundTrips(t *testing.T) {
 	in.RoundTrips = nil
 	if p := plan.Advise(in).Data[0].Latency[0].Read; p.Measured || p.Estimate != spec.Duration(2*time.Millisecond) {
 		t.Errorf("a read takes %+v without a measurement", p)
+	}
+}
+
+// TestRoundTripsAreKept: what probe measured is read back as it was written.
+func TestRoundTripsAreKept(t *testing.T) {
+	want := plan.RoundTrip{From: "a", To: "b", RTT: spec.Duration(221600 * time.Microsecond), P99: spec.Duration(time.Second), Samples: 9, Measured: time.Date(2026, 11, 1, 2, 3, 4, 0, time.UTC)}
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got plan.RoundTrip
+	if err := json.Unmarshal(text, &got); err != nil || got != want {
+		t.Errorf("%s: %+v (%v)", text, got, err)
+	}
+	if err := json.Unmarshal([]byte(`{"rtt": "soon"}`), &got); err == nil {
+		t.Error("soon is no duration")
 	}
 }

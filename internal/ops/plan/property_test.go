@@ -73,7 +73,7 @@ func drawSpec(t *rapid.T) (*spec.Spec, *spec.Source) {
 		r := spec.Region{Name: antipode.Region(fmt.Sprintf("r%d", i)), Location: spec.Location{Code: code}, Witness: i > 0 && rapid.IntRange(0, 3).Draw(t, "witness") == 0}
 		r.Journal = r.Witness && rapid.Bool().Draw(t, "journal")
 		if rapid.IntRange(0, 5).Draw(t, "bare") == 0 {
-			r.Location = spec.Location{Latitude: rapid.Float64Range(-90, 90).Draw(t, "lat"), Longitude: rapid.Float64Range(-180, 180).Draw(t, "long")}
+			r.Location = spec.Location{Latitude: rapid.Float64Range(1, 89).Draw(t, "lat"), Longitude: rapid.Float64Range(-179, 179).Draw(t, "long")}
 		}
 		places = append(places, string(r.Name))
 		s.Regions = append(s.Regions, r)

@@ -18,7 +18,7 @@ type change struct {
 }
 
 // wordChange is how far apart two words are, in the measure of the ratios: a factor of ten.
-var wordChange = math.Log(10)
+const wordChange = math.Ln10
 
 // sensitive finds the one or two inputs that the answer hangs on most: it asks
 // again with each input changed, the nearest values first. What was assumed comes
@@ -96,7 +96,13 @@ func (w *world) changes(q *wish) []change {
 	times("writes.p99", d.Writes.P99, second, time.Millisecond, budgets, func(e *spec.Data, t *spec.Duration) { e.Writes.P99 = t })
 	times("staleness", d.Staleness, q.staleness, time.Millisecond, []time.Duration{0, second, time.Minute}, func(e *spec.Data, t *spec.Duration) { e.Staleness = t })
 	out = append(out, numberChanges(q)...)
-	return append(out, wordChanges(q)...)
+	out = append(out, wordChanges(q)...)
+	for i := range out {
+		if c := &out[i]; c.field == "survive" && c.now != notSaid {
+			c.far *= 2 // it says the same as the question
+		}
+	}
+	return out
 }
 
 // numberChanges are those of availability, capacity and volume.
@@ -156,7 +162,11 @@ func wordChanges(q *wish) []change {
 	flag := func(set func(*spec.Data, *bool)) func(*spec.Data, string) {
 		return func(e *spec.Data, v string) { b := v == "yes"; set(e, &b) }
 	}
-	add("survive", d.Survive, q.scope, []string{scopeZone, scopeRegion}, func(e *spec.Data, v string) { e.Survive = v })
+	survive := d.Survive
+	if survive == "" && len(d.Why) > 0 {
+		survive = q.scope + ", by why"
+	}
+	add("survive", survive, q.scope, []string{scopeZone, scopeRegion}, func(e *spec.Data, v string) { e.Survive = v })
 	add("written_by", d.WrittenBy, q.writtenBy, []string{"owner", "anybody", "one-place"}, func(e *spec.Data, v string) { e.WrittenBy = v })
 	add("commute", yes(d.Commute), truth(q.commute), []string{"no", "yes"}, flag(func(e *spec.Data, b *bool) { e.Commute = b }))
 	if d.Offline != nil { // who said nothing has no such region

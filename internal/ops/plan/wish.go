@@ -160,13 +160,16 @@ func (w *world) traffic(q *wish, d *spec.Data) {
 			sites, text = w.sites, "near each region, as many near each"
 		}
 		for _, s := range sites {
-			all = append(all, group{point{"users near " + s.name, s.place}, 1})
+			all = append(all, group{point{near(s.name), s.place}, 1})
 		}
 		shares(all)
 		q.assume("users", text, "no groups were named")
 	}
 	q.readers, q.writers = from(all, d.Reads.From), from(all, d.Writes.From)
 }
+
+// near names the users that are assumed to be near a region.
+func near(region string) string { return "users near " + region }
 
 // from gives groups other shares.
 func from(all []group, list []spec.Share) []group {
