@@ -267,7 +267,7 @@ func (ts *Tables) stands(t *TableRef, home antipode.Region, shard antipode.Shard
 	switch {
 	case ok:
 		return nil
-	case d.IsZero() && s.Tenure.Compare(under) > 0:
+	case d.IsZero() && s.Compare(under) > 0:
 		return &movedError{home: home, tenure: s.Tenure, after: s.after} // nothing was done: its holder is asked
 	case d.IsZero():
 		return fmt.Errorf("%w: %s lost its role in %s while it answered; try again", ErrUnavailable, ts.cfg.Self, t.Name)
