@@ -103,7 +103,9 @@ func (ts *Tables) askArbiter(ctx context.Context, t *TableRef, p place, req *cal
 		var b *birth
 		var err error
 		if to := y.to(); to.Holder == ts.cfg.Self {
-			b, err = ts.arbitrate(ctx, t, p, req)
+			if err = ts.awaitHanded(ctx, y.after); err == nil { // the role may be on its way here
+				b, err = ts.arbitrate(ctx, t, p, req)
+			}
 		} else {
 			var answer *call
 			if answer, err = ts.ask(ctx, to.Holder, methodBirth, req); err == nil {

@@ -251,6 +251,7 @@ func (ts *Tables) noLease(t *TableRef) error {
 // stands is asked before an answer that leans on having held the role: it still
 // holds under the very tenure, or ended in a way that leaves the dot standing (a
 // zero one for a read). A process may have been stopped for minutes in between.
+// Where nothing was done, and another tenure is known, that is said.
 func (ts *Tables) stands(t *TableRef, home antipode.Region, shard antipode.Shard, under control.Tenure, d antipode.Dot) error {
 	if t.Writes == antipode.WriteLocal {
 		return nil
@@ -266,6 +267,8 @@ func (ts *Tables) stands(t *TableRef, home antipode.Region, shard antipode.Shard
 	switch {
 	case ok:
 		return nil
+	case d.IsZero() && s.Compare(under) > 0:
+		return &movedError{home: home, tenure: s.Tenure, after: s.after} // nothing was done: its holder is asked
 	case d.IsZero():
 		return fmt.Errorf("%w: %s lost its role in %s while it answered; try again", ErrUnavailable, ts.cfg.Self, t.Name)
 	default:
