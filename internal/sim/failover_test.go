@@ -39,7 +39,7 @@ func TestFailovers(t *testing.T) {
 		}
 		n := uint64(1)
 		if kind == "lease" {
-			n = 4
+			n = 3
 		}
 		n = number(t, "ANTIPODE_FAILOVER_SEEDS", n)
 		if only {
@@ -96,6 +96,9 @@ func TestPlantedFailovers(t *testing.T) {
 					faults.Hangs, faults.Switches = 1, 0
 				}
 				cfg := failoverConfig(seed)
+				if bug == BugLateForward {
+					cfg.Steps = 100 // it shows at once
+				}
 				cfg.Faults, cfg.Bug, cfg.OutcomesOnly = &faults, bug, true
 				res := Run(t, cfg)
 				if len(res.Violations) == 0 {
