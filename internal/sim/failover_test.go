@@ -94,6 +94,7 @@ func TestPlantedFailovers(t *testing.T) {
 					faults = Faults{Tardy: 0.1, Delay: 20 * time.Millisecond, Jitter: 10 * time.Millisecond, Disk: 5 * time.Millisecond}
 				case BugLateForward:
 					faults.Hangs, faults.Switches = 1, 0
+				default:
 				}
 				cfg := failoverConfig(seed)
 				if bug == BugLateForward {
