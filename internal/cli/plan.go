@@ -21,10 +21,12 @@ import (
 	"github.com/antipode-io/antipode/internal/spec"
 )
 
-const planShape = `{"data":[{"name","strategy","writes","rule","rpo","rto","availability","cost","why","ladder","latency",
-   "reasons","sensitive","impossible","assumed","first","backup","drills",…}],
-   "lints":[{"rule","severity","data","line","column","message","fix","source"}],
-   "regions","users","currency","month","month_one_region","assumed","not_yet"}`
+const planShape = `{"data":[{"name","strategy","writes","rule","rpo","rto","cost","why","rpo_detail","rto_detail","cost_detail",
+   "availability","ladder","latency","reasons","sensitive","impossible","assumed","first","backup","drills",…}],
+   "lints":[{"rule","severity","data","line","column","reason","fix","source"}],
+   "regions","users","currency","month","month_one_region","assumed","not_yet"}
+  rpo and rto are what is promised, as durations (null: no bound); cost is the factor against one region; strategy is
+  single-region, backup-restore, pilot-light, warm-standby or active-active.`
 
 type planOptions struct {
 	dir, file, output, html, why, write string
