@@ -149,7 +149,8 @@ func newProbeReport(s *spec.Spec, measured []operator.ProbeStatus, at time.Time)
 			var all []float64
 			for _, one := range measured {
 				for _, l := range one.Links {
-					if !(one.Region == a.Name && l.To == b.Name || one.Region == b.Name && l.To == a.Name) {
+					there, back := one.Region == a.Name && l.To == b.Name, one.Region == b.Name && l.To == a.Name
+					if !there && !back {
 						continue
 					}
 					asked = true

@@ -98,18 +98,9 @@ func (r *Region) Switch(ctx context.Context, q operator.SwitchRequest) (operator
 	if q.Cancel {
 		return r.callOff(ctx, q)
 	}
-	s := r.group.State()
-	c, err := r.planSwitch(s, q, &out)
+	c, err := r.beginSwitch(ctx, q, &out)
 	if err != nil {
 		return out, err
-	}
-	if len(c.Roles) > 0 {
-		if err := r.checkHeir(r.ask(ctx), s, c); err != nil {
-			return out, err
-		}
-		if _, err := r.group.Propose(ctx, control.Command{Switch: c}); err != nil {
-			return out, told(err)
-		}
 	}
 	var failed error
 	r.until(ctx, func() bool {
@@ -120,6 +111,37 @@ func (r *Region) Switch(ctx context.Context, q operator.SwitchRequest) (operator
 		out.Roles = append(out.Roles, roleStatus(r.group.State(), id.RoleID))
 	}
 	return out, failed
+}
+
+// beginSwitch has the group begin a switch, and returns it with the roles that are
+// on their way to that region already: who asks again waits for the same.
+func (r *Region) beginSwitch(ctx context.Context, q operator.SwitchRequest, out *operator.SwitchStatus) (*control.Switch, error) {
+	for again := true; ; again = false {
+		s := r.group.State()
+		out.Skipped = nil
+		c, err := r.planSwitch(s, q, out)
+		if err != nil {
+			return nil, err
+		}
+		begin := *c
+		begin.Roles = slices.DeleteFunc(slices.Clone(c.Roles), func(id control.RoleEpoch) bool {
+			t, _ := s.TableByID(id.Table)
+			return t.Role(id.Home).Next == q.To
+		})
+		if len(begin.Roles) == 0 {
+			return c, nil
+		}
+		if err := r.checkHeir(r.ask(ctx), s, &begin); err != nil {
+			return nil, err
+		}
+		_, err = r.group.Propose(ctx, control.Command{Switch: &begin})
+		if err == nil {
+			return c, nil
+		}
+		if !again || !errors.Is(err, control.ErrStale) {
+			return nil, told(err)
+		} // else it has gone on meanwhile, perhaps to where it is to go
+	}
 }
 
 // callOff calls off what is being switched and has not begun to move.

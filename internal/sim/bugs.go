@@ -75,17 +75,22 @@ type head struct {
 	Set   byte             `json:"set,omitempty"`
 }
 
-func seal(h head, rest []byte) []byte {
+func seal(h any, rest []byte) []byte {
 	text, _ := json.Marshal(h) // strings and numbers: it doesn't fail
 	return append(append(binary.AppendUvarint(nil, uint64(len(text))), text...), rest...)
 }
 
 func unseal(b []byte) (h head, rest []byte, ok bool) {
+	rest, ok = unsealInto(b, &h)
+	return h, rest, ok
+}
+
+func unsealInto(b []byte, h any) (rest []byte, ok bool) {
 	n, w := binary.Uvarint(b)
-	if w <= 0 || n > uint64(len(b)-w) || json.Unmarshal(b[w:w+int(n)], &h) != nil {
-		return h, nil, false
+	if w <= 0 || n > uint64(len(b)-w) || json.Unmarshal(b[w:w+int(n)], h) != nil {
+		return nil, false
 	}
-	return h, b[w+int(n):], true
+	return b[w+int(n):], true
 }
 
 // call is table.Config.Call.
@@ -95,6 +100,8 @@ func (g bugs) call(c *core, ctx context.Context, to antipode.Region, method stri
 		return seal(head{Home: c.site.name}, []byte{0, 0}), nil
 	case g.is(BugStaleRead) && method == methodGet:
 		return g.readHere(c, ctx, body)
+	case g.is(BugLateForward) && method == methodWrite:
+		body = forAnyTenure(body)
 	}
 	out, err := g.s.call(c, ctx, to, method, body)
 	if err == nil && g.is(BugBlindForward) && method == methodWrite {

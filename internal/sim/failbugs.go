@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -28,16 +29,14 @@ const (
 	BugSwitchEarly     Bug = "switch-early"      // a switch is over before the holder has released the role
 	BugLeanUnsafe      Bug = "lean-unsafe"       // a failed condition is answered before what it leans on is safe
 	BugCopiesAtOnce    Bug = "copies-at-once"    // what is durable here counts as durable in other regions
+	BugLateForward     Bug = "late-forward"      // a forwarded write is taken under any tenure
 )
 
-// FailoverBugs lists the planted bugs that take a control group to show. BugNoSeal
-// is not among them: to do harm, the lost region's entries have to reach a survivor
-// after it has told what it has, and be built on there, which these faults hardly
-// ever bring about. The model of the protocol is what shows that rule's worth.
+// FailoverBugs lists the planted bugs that take a control group to show.
 func FailoverBugs() []Bug {
 	return []Bug{
 		BugSkipFence, BugLeaseFromAnswer, BugLeaseByWall, BugIgnoreLease, BugNoEqualise, BugOneOrigin,
-		BugApplyBeyond, BugForgetStranded, BugSwitchEarly, BugLeanUnsafe, BugCopiesAtOnce,
+		BugApplyBeyond, BugForgetStranded, BugSwitchEarly, BugLeanUnsafe, BugCopiesAtOnce, BugNoSeal, BugLateForward,
 	}
 }
 
@@ -197,4 +196,15 @@ func (g bugs) sent(n *connection) {
 			sh.Acked(n.to, sh.Durable())
 		}
 	}
+}
+
+// forAnyTenure takes the tenure that it is meant for out of a forwarded write.
+func forAnyTenure(body []byte) []byte {
+	var all map[string]json.RawMessage
+	rest, ok := unsealInto(body, &all)
+	if !ok {
+		return body
+	}
+	delete(all, "epoch")
+	return seal(all, rest)
 }

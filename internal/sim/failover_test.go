@@ -76,7 +76,7 @@ func TestPlantedFailovers(t *testing.T) {
 		Delay: 60 * time.Millisecond, Jitter: 40 * time.Millisecond, Disk: 30 * time.Millisecond, Skew: 100 * time.Millisecond,
 	}
 	// Where the search begins: these were the first to find it when it was written.
-	first := map[Bug]uint64{BugSkipFence: 5, BugLeaseFromAnswer: 70, BugOneOrigin: 39, BugNoEqualise: 29, BugSwitchEarly: 28}
+	first := map[Bug]uint64{BugSkipFence: 29, BugLeaseByWall: 5, BugLeaseFromAnswer: 2, BugOneOrigin: 46, BugNoEqualise: 79, BugSwitchEarly: 34, BugNoSeal: 18, BugLateForward: 2}
 	for _, bug := range FailoverBugs() {
 		t.Run(string(bug), func(t *testing.T) {
 			for n := range uint64(most) {
@@ -86,6 +86,14 @@ func TestPlantedFailovers(t *testing.T) {
 				}
 				if bug == BugNoEqualise {
 					faults.PairCuts, faults.Losses = 0.2, 0.1 // one survivor has what another lacks
+				}
+				switch bug {
+				case BugNoSeal:
+					faults.Lags, faults.Isolations, faults.Losses, faults.PairCuts, faults.Cuts = 0.08, 0, 0, 0, 0
+				case BugLeaseFromAnswer:
+					faults = Faults{Tardy: 0.1, Delay: 20 * time.Millisecond, Jitter: 10 * time.Millisecond, Disk: 5 * time.Millisecond}
+				case BugLateForward:
+					faults.Hangs, faults.Switches = 1, 0
 				}
 				cfg := failoverConfig(seed)
 				cfg.Faults, cfg.Bug, cfg.OutcomesOnly = &faults, bug, true

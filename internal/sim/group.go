@@ -152,7 +152,7 @@ func (s *simulation) reaches(a, b antipode.Region) bool {
 		return s.up(a)
 	}
 	va, vb := s.group.voters[a], s.group.voters[b]
-	return s.up(a) && s.up(b) && !va.frozen && !vb.frozen && s.open(way{a, b}) && s.open(way{b, a})
+	return s.up(a) && s.up(b) && !va.frozen && !vb.frozen && s.passes(way{a, b}) && s.passes(way{b, a})
 }
 
 // quorum reports whether a node reaches a majority of the voters.
@@ -225,7 +225,7 @@ func (s *simulation) carry(from, to antipode.Region, do func()) {
 		s.on(to, do)
 		return
 	}
-	if !s.up(from) || !s.open(way{from, to}) {
+	if !s.up(from) || !s.passes(way{from, to}) {
 		return
 	}
 	s.after(s.delay(), func() {
@@ -303,16 +303,15 @@ func (s *simulation) propose(from antipode.Region, cmd control.Command, done fun
 					return
 				}
 				n, err := s.commit(from, cmd)
-				s.answered(leader, from, n, err, done)
+				s.answered(leader, from, n, err, s.tardily(from, cmd), done)
 			})
 		})
 	})
 }
 
 // answered tells the proposer, now and then late or never.
-func (s *simulation) answered(leader, from antipode.Region, n int, err error, done func(error)) {
-	var late time.Duration
-	if !s.healing {
+func (s *simulation) answered(leader, from antipode.Region, n int, err error, late time.Duration, done func(error)) {
+	if !s.healing && late == 0 {
 		switch s.rng.IntN(30) {
 		case 0:
 			s.count(statSilences)

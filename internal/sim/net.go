@@ -100,7 +100,7 @@ func (s *simulation) send(n *connection, w way, frame []byte) {
 	if n.doomed[w] {
 		return
 	}
-	at := max(s.now()+s.delay(), n.last[w]+time.Microsecond)
+	at := max(s.now()+s.delay()+s.lag[w], n.last[w]+time.Microsecond)
 	n.last[w] = at
 	s.after(at-s.now(), func() {
 		if n.doomed[w] {
@@ -508,13 +508,14 @@ type request struct {
 // request sends a request off.
 func (s *simulation) request(q *request) {
 	s.guard(q.way, q.body)
-	if !s.open(q.way) || s.sites[q.to].core == nil {
+	late := s.heldUp(q)
+	if !s.passes(q.way) || s.sites[q.to].core == nil {
 		if s.rng.IntN(2) == 0 { // known to be out of reach
 			s.after(time.Millisecond, func() { s.reply(q, reply{err: errNotSent}) })
 		}
 		return // or nobody knows: it never arrives
 	}
-	s.later(q.to, s.delay(), func() {
+	s.later(q.to, s.delay()+late, func() {
 		target := s.sites[q.to].core
 		if target == nil {
 			s.after(s.delay(), func() { s.reply(q, reply{err: errBroken}) })
@@ -535,7 +536,7 @@ func (s *simulation) serve(ctx context.Context, a *actor, target *core, q *reque
 	out, err := target.tables.Handlers()[q.method](ctx, q.from, q.body)
 	s.post(a.id, func() {
 		s.guard(q.back(), out)
-		if target.site.core != target || !s.open(q.back()) {
+		if target.site.core != target || !s.passes(q.back()) {
 			return // crashed, or cut: no answer
 		}
 		s.later(q.from, s.delay(), func() { s.reply(q, reply{out, err}) })

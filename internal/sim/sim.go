@@ -65,6 +65,9 @@ type Faults struct {
 	Switches   float64       // operators who move a table's roles
 	Hours      float64       // wall clocks that are an hour off for a while
 	Forced     float64       // persons who force a failover
+	Lags       float64       // regions that are heard late by one other, and by nobody else
+	Tardy      float64       // leases that are told late, to regions that nobody hears
+	Hangs      float64       // forwarded writes that hang in a link while their role goes round
 	Cuts       float64       // links that are cut, in one direction or both
 	Resets     float64       // connections that break
 	Stalls     float64       // disks that take their time
@@ -98,6 +101,8 @@ func drawFaults(rng *rand.Rand, group, alone bool) *Faults {
 	}
 	if alone {
 		f.Forced = 0.3
+	} else if group {
+		f.Lags, f.Hangs, f.Tardy = rate(0.1), rate(0.2), rate(0.1)
 	}
 	return f
 }

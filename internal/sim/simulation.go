@@ -26,6 +26,11 @@ type simulation struct {
 	catalog     []*control.State // after each of its changes
 	tables      map[antipode.TableID]*control.Table
 	cut         map[way]int // by how many faults
+	mute        map[way]int // by how many faults only journals get through
+	lag         map[way]time.Duration
+	hang        *hang
+	tardy       map[antipode.Region]func() time.Duration      // whose next renewal is answered late, and by how much
+	onSeal      func(f *control.Failover, by antipode.Region) // nil: nothing
 	dialled     map[dialling]*connection
 	live        []*connection
 	connections int
@@ -63,7 +68,7 @@ func (s *simulation) count(name string) { s.stats[name]++ }
 func newSimulation(ctx context.Context, cfg Config) *simulation {
 	s := &simulation{
 		kernel: newKernel(cfg.Seed, cfg.Log), ctx: ctx, cfg: cfg, faults: cfg.Faults,
-		sites: map[antipode.Region]*site{}, tables: map[antipode.TableID]*control.Table{}, cut: map[way]int{},
+		sites: map[antipode.Region]*site{}, tables: map[antipode.TableID]*control.Table{}, cut: map[way]int{}, mute: map[way]int{}, tardy: map[antipode.Region]func() time.Duration{}, lag: map[way]time.Duration{},
 		dialled: map[dialling]*connection{}, writes: map[antipode.Dot]*write{}, ended: map[antipode.Origin]bool{}, spoilt: map[cell]bool{}, stats: map[string]int{},
 		reigns: map[control.RoleID][]reign{}, holders: map[tenureKey]antipode.Region{}, fencings: map[antipode.Region]int64{}, shards: map[cell]antipode.Shard{}, unprotected: map[antipode.Dot]bool{},
 	}
@@ -213,9 +218,11 @@ func (s *simulation) learn(r *site, n int) {
 func (s *simulation) heal() {
 	s.healing = true
 	s.note("heal")
-	for w := range s.cut {
-		s.cut[w] = 0
-	}
+	clear(s.cut)
+	clear(s.mute)
+	clear(s.lag)
+	clear(s.tardy)
+	s.hang, s.onSeal = nil, nil
 	if s.group != nil {
 		for _, name := range s.group.order {
 			s.unfreeze(s.group.voters[name])

@@ -55,6 +55,9 @@ func (s *simulation) agreed(was, next *control.State, cmd control.Command) {
 	if cmd.Adopt != nil && s.forcer != nil && cmd.Adopt.Region == s.forcer.name {
 		s.adopted = len(s.catalog) - 1
 	}
+	if f := cmd.Seal; f != nil && s.onSeal != nil && next.Failovers[f.Failover] != nil {
+		s.onSeal(next.Failovers[f.Failover], f.Region)
+	}
 	if cmd.Took != nil {
 		s.count(statTakeovers)
 	}

@@ -87,6 +87,9 @@ func (s *simulation) dangers() []danger {
 		{f.Switches, s.switches},
 		{f.Hours, s.hours},
 		{f.Forced, s.forces},
+		{f.Lags, s.lags},
+		{f.Hangs, s.hangs},
+		{f.Tardy, s.isTardy},
 	}
 }
 
@@ -141,6 +144,9 @@ func (s *simulation) goesDown(c chance) string {
 
 // cutWays cuts directions for a while.
 func (s *simulation) cutWays(d time.Duration, ways ...way) string {
+	if s.healing {
+		return "" // it was to come later
+	}
 	s.count(statLinkCuts)
 	for _, w := range ways {
 		s.cut[w]++

@@ -1,8 +1,10 @@
 package spec
 
 import (
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -74,4 +76,79 @@ func TestAnswersErrors(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestDocumentedAnswers: the example of docs/plan.md can be read.
+func TestDocumentedAnswers(t *testing.T) {
+	m := regexp.MustCompile("(?s)```yaml\n(users:.*?)```").FindSubmatch(read(t, "../../docs/plan.md"))
+	if m == nil {
+		t.Fatal("docs/plan.md has no answers")
+	}
+	if s, err := ReadAnswers(m[1], "answers.yaml", nil, suggestDublin); err != nil || len(s.Needs.Data) != 2 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestReplaceNeeds: all lines but those of needs stay as they are.
+func TestReplaceNeeds(t *testing.T) {
+	const head, tail = "# ours\nregions: # all two\n  - {name: oregon, location: us-west-2}\n", "\n# what runs\ntables: []\n"
+	rto := Duration(4 * time.Hour)
+	needs := &Needs{Data: []Data{{Name: "orders", RTO: &rto}}}
+	const block = "needs:\n  data:\n    - name: orders\n      rto: 4h\n"
+	for what, tc := range map[string]struct{ text, want string }{
+		"none yet":             {head, head + "\n" + block},
+		"none, and no end":     {strings.TrimSuffix(head, "\n"), head + "\n" + block},
+		"at the end":           {head + "needs:\n  currency: EUR\n  # old\n  data: []\n", head + block},
+		"in the middle":        {head + "needs:\n  currency: EUR\n" + tail, head + block + tail},
+		"on one line":          {head + "needs: {currency: EUR}\n" + tail, head + block + tail},
+		"first":                {"needs: {currency: EUR}\n" + head, block + head},
+		"Windows ends of line": {strings.ReplaceAll(head+"needs: {currency: EUR}\n"+tail, "\n", "\r\n"), head + block + tail},
+	} {
+		got, err := ReplaceNeeds([]byte(tc.text), "antipode.yaml", needs)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if diff := cmp.Diff(tc.want, string(got)); diff != "" {
+			t.Errorf("%s: -want +got\n%s", what, diff)
+		}
+		if s := load(t, string(got)); s.Needs.Data[0].Name != "orders" || s.Needs.Currency != "" {
+			t.Errorf("%s: read back as %+v", what, s.Needs)
+		}
+		again, err := ReplaceNeeds(got, "antipode.yaml", needs)
+		if diff := cmp.Diff(string(got), string(again)); err != nil || diff != "" {
+			t.Errorf("%s: once more: %v\n%s", what, err, diff)
+		}
+	}
+	if _, err := ReplaceNeeds([]byte("{regions: [{name: us-west-2}]}\n"), "antipode.yaml", needs); err == nil || !strings.Contains(err.Error(), "one pair of braces") {
+		t.Errorf("a spec in braces: %v", err)
+	}
+}
+
+// FuzzReadAnswers: no file crashes it, a refusal says something, and what is
+// accepted makes a spec that can be written and read.
+func FuzzReadAnswers(f *testing.F) {
+	f.Add("users: [{name: europe, location: eu-central-1}]\ndata: [{name: orders, rto: 4h, stay: [EU]}]\n")
+	f.Add("regions: [{name: tokyo, location: ap-northeast-1}]\ndata: [{name: a.b, writes: {from: [{users: x, share: 1}]}}]\n")
+	f.Add("needs: {data: []}\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := ReadAnswers([]byte(text), "a.yaml", nil, suggestDublin)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "a.yaml") {
+				t.Fatalf("the refusal does not name the file: %v", err)
+			}
+			return
+		}
+		short, err := s.Short()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Load(short, "again.yaml")
+		if err != nil {
+			t.Fatalf("what was accepted can't be read again: %v\n%s", err, short)
+		}
+		if diff := cmp.Diff(s, again); diff != "" {
+			t.Fatalf("it changes when it is written: -want +got\n%s", diff)
+		}
+	})
 }

@@ -48,19 +48,20 @@ func (s *Spec) Short() ([]byte, error) {
 }
 
 // short empties the fields that fill would set to what they are.
-func (t Table) short(data []antipode.Region, spare bool) Table {
-	v := reflect.ValueOf(&t).Elem()
+func (t *Table) short(data []antipode.Region, spare bool) Table {
+	out := *t
+	v := reflect.ValueOf(&out).Elem()
 	for _, name := range []string{"Replicas", "Writer", "Home", "RPOCopies", "Unprotected", "Failover", "Return"} {
 		f := v.FieldByName(name)
 		was := reflect.ValueOf(f.Interface())
 		f.SetZero()
-		filled := t
+		filled := out
 		filled.fill(data, spare)
 		if !reflect.DeepEqual(reflect.ValueOf(filled).FieldByName(name).Interface(), was.Interface()) {
 			f.Set(was)
 		}
 	}
-	return t
+	return out
 }
 
 // tidy takes away the zeros that are written behind a duration, 4h0m0s, and

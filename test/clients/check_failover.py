@@ -3,6 +3,7 @@
 import random
 import sys
 import unittest
+import urllib.request
 
 from system import *
 
@@ -86,6 +87,14 @@ def items(region, table):
     for page in client(region).get_paginator("scan").paginate(TableName=table):
         out.update((i["id"]["S"], i) for i in page["Items"])
     return out
+
+
+def set_clock(region, hours):
+    """Sets the wall clock of a region, as somebody with its operator token may where links are emulated."""
+    url = re.search(rf"^{region} .*?(http://\S+) +(http://\S+)", open(UP_LOG).read(), re.M).group(2)
+    token = open(os.path.join(DATA, region, "operator.token")).read().strip()
+    body = json.dumps({"offset_ms": hours * 3600_000}).encode()
+    urllib.request.urlopen(urllib.request.Request(f"{url}/v1/clock", body, {"Authorization": f"Bearer {token}"}), timeout=10).close()
 
 
 def holder(table, home=""):
@@ -253,6 +262,68 @@ class Failover(Case):
         self.assertEqual(self.account(ledger), 0)
         run("switch", "catalog", "--to", "oregon", "--by", "check")
         run("switch", "paris", "--to", "oregon", "--by", "check")
+
+    def test_switch_command_killed(self):
+        """SIGKILL of the command: the switch is not begun, or goes through."""
+        with Ledger(rest=0.1) as ledger:
+            for to in ("mumbai", "oregon"):
+                command = [ANTIPODE, "switch", "orders", "--to", to, "--by", "check", "--data", DATA]
+                p = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(random.uniform(0.05, 0.6))
+                p.kill()
+                p.wait()
+                until(lambda: not any(r.get("next") for r in run_json("status")["roles"]), 10, "no role to be on its way")
+                run("switch", "orders", "--to", to, "--by", "check")
+                self.assertEqual(holder("orders"), to)
+        self.assertEqual([e for e in ledger.of() if e["error"]], [])
+        self.assertEqual(self.account(ledger), 0)
+
+    def test_clocks(self):
+        """A wall clock an hour ahead or behind, at the writer or elsewhere: no lease depends on it, and no write gets its time."""
+        before = run_json("failover", "list")["failovers"]
+        with Ledger(rest=0.1) as ledger:
+            for region, hours in (("oregon", 1), ("oregon", -1), ("mumbai", 1)):
+                time.sleep(1)
+                set_clock(region, hours)
+                try:
+                    time.sleep(4)  # longer than a lease
+                    self.assertEqual(holder("orders"), "oregon")
+                    if hours > 0:
+                        other = "paris" if region == "oregon" else "oregon"
+                        done = run("switch", "pairing" if region == "mumbai" else "orders", "--to", other, "--by", "check")
+                        self.assertIn(f"{other} accepts writes", done)
+                        done = run("switch", "orders", "--to", region, "--by", "check", check=False)
+                        self.assertEqual(done.returncode, 1, done.stdout)
+                        self.assertIn(f"{region} accepts no writes: clock ahead of its peers", done.stderr)
+                finally:
+                    set_clock(region, 0)
+                until(lambda: all(x == "live" for x in states().values()), 20, "all regions to be live")
+                run("switch", "orders", "--to", "oregon", "--by", "check")
+        run("switch", "pairing", "--to", "mumbai", "--by", "check")
+        for e in ledger.of():
+            if e["error"] and e["verb"] != "read":  # what a client says of its own time can't be right there
+                self.assertRegex(e["error"]["Message"], "clock ahead of its peers|Signature (expired|not yet current)", e)
+        self.assertEqual(run_json("failover", "list")["failovers"], before)
+        self.assertEqual(self.account(ledger), 0)
+
+    def test_two_people(self):
+        """Two people fail the same region over at once: one does it, the other is told; pinned tables move, once."""
+        command = Restarted.kill("oregon")
+        until(lambda: "oregon is detached" in run("failover", "list", "--region", "mumbai"), 15, "oregon to be given up")
+        words = ["failover", "oregon", "--yes", "oregon", "--why", "drill", "--data", DATA]
+        both = [subprocess.Popen([ANTIPODE, *words, "--by", at, "--at", at], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for at in OTHERS]
+        said = [(p.communicate(timeout=60)[0], p.returncode) for p in both]
+        for text, code in said:
+            self.assertRegex(text, "catalog: .* accepts writes, epoch" if code == 0 else "is under way|holds no role any more|can take over|came between", said)
+        self.assertIn(0, [code for _, code in said], said)
+        self.assertIn(holder("catalog"), OTHERS)
+        forced = [f for f in run_json("failover", "list", "--region", "paris")["failovers"] if f["why"] == "drill"]
+        named = [(r["table"], r.get("home"), r["epoch"]) for f in forced for r in f["roles"]]
+        self.assertEqual(len(named), len(set(named)), forced)
+        Restarted.start("oregon", command)
+        until(lambda: all(x == "live" for x in states().values()), 30, "all regions to be live")
+        for table in ("catalog", "users", "visits", "ledger"):
+            run("switch", table, "--to", "oregon", "--by", "check")
 
 
 if __name__ == "__main__":

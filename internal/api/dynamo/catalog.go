@@ -352,8 +352,12 @@ func notYet(o *fastjson.Object) error {
 	}
 	if stream != nil {
 		on, _, err := readBool(stream, "StreamEnabled")
-		if err == nil && on {
+		switch {
+		case err != nil:
+		case on:
 			err = errValidation(text, "StreamSpecification")
+		case member(stream, "StreamViewType") != nil:
+			err = errValidation(invalidParameter + "Table is being created with a stream disabled, UpdateViewType should not be specified")
 		}
 		if err != nil {
 			return err

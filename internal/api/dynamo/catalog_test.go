@@ -152,6 +152,7 @@ func TestCatalog(t *testing.T) {
 		{"CreateTable", `{"TableName":"abc",` + free + `,` + def + `,"KeySchema":[{"AttributeName":"id","KeyType":"RANGE"}]}`, `ValidationException: Invalid KeySchema: The first KeySchemaElement is not a HASH key type`},
 		{"CreateTable", `{"TableName":"abc",` + free + `,` + def + `,` + key + `,"GlobalSecondaryIndexes":[]}`, invalid + `GlobalSecondaryIndexes is not supported by this version of antipode yet; leave it out`},
 		{"CreateTable", `{"TableName":"abc",` + free + `,` + def + `,` + key + `,"StreamSpecification":{"StreamEnabled":true}}`, invalid + `StreamSpecification is not supported by this version of antipode yet; leave it out`},
+		{"CreateTable", `{"TableName":"abc",` + free + `,` + def + `,` + key + `,"StreamSpecification":{"StreamEnabled":false,"StreamViewType":"NEW_IMAGE"}}`, invalid + `Table is being created with a stream disabled, UpdateViewType should not be specified`},
 		{"CreateTable", `{"TableName":"abc",` + free + `,` + def + `,` + key + `,"Tags":[{"Key":"aws:x","Value":""}]}`, `ValidationException: Tag Key cannot be prefixed with aws:, Key: aws:x`},
 		{"DescribeTable", `{"TableName":"abc"}`, `ResourceNotFoundException: Requested resource not found: Table: abc not found`},
 		{"DeleteTable", `{"TableName":"abc"}`, `ResourceNotFoundException: Requested resource not found: Table: abc not found`},

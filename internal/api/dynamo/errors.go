@@ -90,6 +90,7 @@ func mappings() []mapping {
 		{control.ErrNoTable, codeNotFound, http.StatusBadRequest, "Requested resource not found", true},
 		{control.ErrProtected, codeValidation, http.StatusBadRequest, "Resource cannot be deleted as it is currently protected against deletion. Disable deletion protection first.", true},
 		{control.ErrTableBusy, codeInUse, http.StatusBadRequest, "The resource which you are attempting to change is in use.", true},
+		{control.ErrDropped, codeNotFound, http.StatusBadRequest, "", true},
 		{control.ErrInvalid, codeValidation, http.StatusBadRequest, "", true},
 		{errCatalog, codeInternal, http.StatusInternalServerError, "", true},
 

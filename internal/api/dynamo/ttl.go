@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/antipode-io/antipode"
 	"github.com/antipode-io/antipode/internal/api/dynamo/attr"
 	"github.com/antipode-io/antipode/internal/control"
@@ -200,11 +198,7 @@ func (s *Server) looksAfter(t *table.TableRef, k table.Key) bool {
 	if t.Writes == antipode.WriteGlobal {
 		return t.Writer == s.cfg.Region
 	}
-	weight := func(r antipode.Region) uint64 {
-		return xxhash.Sum64(slices.Concat([]byte(r), []byte{0}, k.Partition, []byte{0}, k.Sort))
-	}
-	mine := weight(s.cfg.Region)
-	return !slices.ContainsFunc(t.Replicas, func(r antipode.Region) bool { return weight(r) > mine })
+	return table.Arbiter(t, k) == s.cfg.Region
 }
 
 // mayBeExpired looks for the attribute in an item's bytes, wherever it stands: most

@@ -494,13 +494,17 @@ func (w *work) adopt(ctx context.Context) error {
 		return err
 	}
 	for _, f := range all {
+		f.Roles = slices.DeleteFunc(f.Roles, func(r control.RoleEpoch) bool { // of a table that was deleted since
+			_, ok := w.state.TableByID(r.Table)
+			return !ok && r.Table < w.state.NextTable
+		})
 		if err := w.openForced(ctx, f); err != nil {
 			return err
 		}
 		w.later = true
 		for _, a := range ts.adoptions(f) {
 			err := w.propose(ctx, control.Command{Adopt: a})
-			if err != nil && !errors.Is(err, control.ErrStale) && !errors.Is(err, control.ErrInvalid) && !errors.Is(err, control.ErrNoTable) {
+			if err != nil && !errors.Is(err, control.ErrStale) && !errors.Is(err, control.ErrInvalid) {
 				return fmt.Errorf("tell the group of the forced failover of %s: %w", f.Lost, err)
 			}
 		}

@@ -265,3 +265,70 @@ func TestLostDiskOfSuccessor(t *testing.T) {
 		c.wantRead("users", "k0", "om")
 	}
 }
+
+// TestDeletedTable deletes tables in the middle of all that may be known of their
+// roles: nothing is left of it, and other tables' roles are not held up by it.
+func TestDeletedTable(t *testing.T) {
+	ctx := context.Background()
+	sweep := func(c *cluster) {
+		for _, r := range c.regions {
+			check(t, r.ts.Sweep(ctx))
+		}
+	}
+	// After a switch, and while everybody has sealed for a failover.
+	c := three(t)
+	check(t, c.write(oregon, "catalog", "k", "put 1"))
+	check(t, c.write(oregon, "users", "k", "put 1"))
+	c.exchange()
+	c.switchTo(paris, c.role("catalog", ""))
+	c.settle()
+	c.kill(paris)
+	c.fence(paris, oregon)
+	c.steps(mumbai)
+	for _, name := range []string{"catalog", "users"} {
+		c.apply(control.Command{DeleteTable: name})
+	}
+	c.steps(oregon, mumbai)
+	if count(t, c.regions[mumbai], 'e') == 0 || count(t, c.regions[mumbai], 's') == 0 {
+		t.Fatal("nothing was known of the roles")
+	}
+	c.rejoin(paris)
+	c.settle()
+	sweep(c)
+	for _, n := range []antipode.Region{oregon, mumbai, paris} {
+		for _, prefix := range []byte("esbip") {
+			if got := count(t, c.regions[n], prefix); got != 0 {
+				t.Errorf("%d rows %c are left in %s", got, prefix, n)
+			}
+		}
+		c.restart(n)
+	}
+	c.settle()
+
+	// Between a forced failover and the reunion.
+	c = newCluster(t, oregon, mumbai)
+	c.make("catalog", antipode.WriteGlobal, nil) // pinned
+	c.make("users", antipode.WritePartitioned, nil)
+	check(t, c.write(oregon, "users", "u", "put 1"))
+	c.exchange()
+	c.isolate(oregon)
+	c.isolate(mumbai)
+	_, err := c.regions[mumbai].ts.Force(ctx, oregon, "ada", "it burned down")
+	check(t, err)
+	list, err := c.regions[mumbai].ts.Forced()
+	if err != nil || len(list) != 1 || list[0].Lost != oregon || list[0].By != "ada" || list[0].Why != "it burned down" || len(list[0].Roles) != 2 {
+		t.Errorf("forced: %+v, %v", list, err)
+	}
+	c.apply(control.Command{DeleteTable: "catalog"})
+	c.rejoin(mumbai)
+	c.rejoin(oregon)
+	c.settle()
+	if r := c.ref("users").Role(oregon); r.Holder != mumbai || r.Epoch != 2 {
+		t.Errorf("the group did not adopt what is left of it: %+v", r)
+	}
+	if list, err := c.regions[mumbai].ts.Forced(); err != nil || len(list) != 0 {
+		t.Errorf("forced, once the group knows: %+v, %v", list, err)
+	}
+	check(t, c.write(oregon, "users", "u", "append 2"))
+	c.wantRead("users", "u", "12")
+}

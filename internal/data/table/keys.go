@@ -160,6 +160,10 @@ func historyDot(row []byte, prefix int, shard antipode.Shard) (antipode.Dot, err
 	return antipode.Dot{Origin: o, Shard: shard, Seq: binary.BigEndian.Uint64(seq)}, nil
 }
 
+// Arbiter is the region that a key falls to, of those that keep the table: the
+// same wherever it is asked, whatever state regions are in.
+func Arbiter(t *TableRef, k Key) antipode.Region { return arbiterOf(t, locate(t, k).key) }
+
 // arbiterOf picks the region that serialises births of the key: the highest
 // random weight among the table's replicas (Thaler and Ravishankar, 1998).
 func arbiterOf(t *TableRef, key []byte) antipode.Region {

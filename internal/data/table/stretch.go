@@ -356,6 +356,10 @@ func (ts *Tables) keepProtection() error {
 		}
 	}
 	for id, s := range p.stretches {
+		if _, ok := ts.cfg.Catalog().TableByID(id); !ok {
+			delete(p.stretches, id) // its rows go with the table's
+			continue
+		}
 		ends := !ts.guardLocked(guardID{s.set, s.Copies}).missing.Load() && ts.covered(s)
 		if !ends && (!s.dirty || !due) {
 			continue

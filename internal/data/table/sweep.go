@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/antipode-io/antipode"
+	"github.com/antipode-io/antipode/internal/control"
 	"github.com/antipode-io/antipode/internal/engine"
 	"github.com/antipode-io/antipode/internal/replica/collision"
 	"github.com/antipode-io/antipode/internal/replica/journal"
@@ -347,13 +350,44 @@ func (ts *Tables) purgeDeleted(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		for _, prefix := range []byte{prefixItem, prefixHistory, prefixCollision, prefixGrant, prefixPending} {
+		for _, prefix := range []byte{prefixItem, prefixHistory, prefixCollision, prefixGrant, prefixPending, prefixStretch} {
 			if err := ts.purge(tablePrefix(prefix, id)); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	return ts.purgeRoles(state)
+}
+
+// purgeRoles removes what is known of the roles of deleted tables, seals of
+// failovers that ended with their table among it. Nothing of such a table is
+// applied or asked for again, and its number is given to no other one.
+func (ts *Tables) purgeRoles(state *control.State) error {
+	gone := make(map[antipode.Shard][]control.RoleID)
+	ts.tn.mu.RLock()
+	for shard, roles := range ts.tn.shards {
+		for id := range roles {
+			if _, ok := state.TableByID(id.Table); !ok && id.Table < state.NextTable {
+				gone[shard] = append(gone[shard], id)
+			}
+		}
+	}
+	ts.tn.mu.RUnlock()
+	return ts.inShards(slices.Sorted(maps.Keys(gone)), func(c *change) (bool, error) {
+		for _, id := range gone[c.shard] {
+			tenures := roleRow(prefixTenure, c.shard, id)
+			c.txn.Batch().DeleteRange(tenures, after(tenures))
+			c.txn.Batch().Delete(roleRow(prefixSeal, c.shard, id))
+		}
+		c.after = append(c.after, func() {
+			ts.tn.mu.Lock()
+			defer ts.tn.mu.Unlock()
+			for _, id := range gone[c.shard] {
+				delete(ts.tn.shards[c.shard], id)
+			}
+		})
+		return true, nil
+	})
 }
 
 func (ts *Tables) purge(prefix []byte) error {

@@ -41,12 +41,12 @@ func (i *Interview) recovery(d *spec.Data) []Question {
 		{
 			Field: field("availability"), Ask: "How much of the time must it work, in per cent?",
 			Help:    "99.9 is 9 hours a year of not working, 99.99 is 53 minutes. - where nobody has promised anything",
-			Default: optional(d.Availability), Set: setNumber(&d.Availability, 0, 100),
+			Default: optional(d.Availability), Set: setNumber(&d.Availability, 100),
 		},
 		{
 			Field: field("outage_hour"), Ask: fmt.Sprintf("What does an hour of outage cost, in %s?", currency),
 			Help:    "Sales that are lost, contracts, people who wait. A guess is better than - (not known)",
-			Default: optional(d.OutageHour), Set: setNumber(&d.OutageHour, 0, 0),
+			Default: optional(d.OutageHour), Set: setNumber(&d.OutageHour, 0),
 		},
 		{
 			Field: field("done"), Ask: "What has been done already?", Kind: Some,
@@ -120,7 +120,7 @@ func (i *Interview) traffic(d *spec.Data) []Question {
 		d.Backup = &spec.Backup{}
 	}
 	return []Question{
-		{Field: field("reads.per_second"), Ask: "How many reads a second?", Help: "On average, of all users", Default: cmp.Or(optional(d.Reads.PerSecond), "100"), Set: setNumber(&d.Reads.PerSecond, 0, 0)},
+		{Field: field("reads.per_second"), Ask: "How many reads a second?", Help: "On average, of all users", Default: cmp.Or(optional(d.Reads.PerSecond), "100"), Set: setNumber(&d.Reads.PerSecond, 0)},
 		{
 			Field: field("reads.p99"), Ask: "Within what time must 99 of 100 reads be answered?",
 			Help: "Seen from the user: 300ms. - where nobody has asked for it", Default: duration(d.Reads.P99, ""), Set: setBudget(&d.Reads.P99),
@@ -129,13 +129,13 @@ func (i *Interview) traffic(d *spec.Data) []Question {
 			Field: field("staleness"), Ask: "How old may a read be?",
 			Help: "5s: it may miss the writes of the last five seconds; 0: it sees all", Default: duration(d.Staleness, "5s"), Set: setDuration(&d.Staleness),
 		},
-		{Field: field("writes.per_second"), Ask: "How many writes a second?", Default: cmp.Or(optional(d.Writes.PerSecond), "10"), Set: setNumber(&d.Writes.PerSecond, 0, 0)},
+		{Field: field("writes.per_second"), Ask: "How many writes a second?", Default: cmp.Or(optional(d.Writes.PerSecond), "10"), Set: setNumber(&d.Writes.PerSecond, 0)},
 		{
 			Field: field("writes.p99"), Ask: "Within what time must 99 of 100 writes be answered?",
 			Help: "Seen from the user: 500ms. - where nobody has asked for it", Default: duration(d.Writes.P99, ""), Set: setBudget(&d.Writes.P99),
 		},
-		{Field: field("item_bytes"), Ask: "How large is one write, in bytes?", Default: cmp.Or(optional(d.ItemBytes), "1000"), Set: setNumber(&d.ItemBytes, 0, 0)},
-		{Field: field("volume_gb"), Ask: "How much of it is there, in gigabytes?", Default: cmp.Or(optional(d.VolumeGB), "10"), Set: setNumber(&d.VolumeGB, 0, 0)},
+		{Field: field("item_bytes"), Ask: "How large is one write, in bytes?", Default: cmp.Or(optional(d.ItemBytes), "1000"), Set: setNumber(&d.ItemBytes, 0)},
+		{Field: field("volume_gb"), Ask: "How much of it is there, in gigabytes?", Default: cmp.Or(optional(d.VolumeGB), "10"), Set: setNumber(&d.VolumeGB, 0)},
 		{
 			Field: field("stay"), Ask: "Where must it stay?",
 			Help: "Countries (DE, IN), EU, or regions: replicas, backups and logs count. - for anywhere", Default: strings.Join(d.Stay, ", "), Set: i.setStay(&d.Stay),
@@ -255,7 +255,7 @@ func parseNumber(answer string) (*float64, error) {
 }
 
 // setNumber takes a number; above most, unless that is 0, it is refused.
-func setNumber(to **float64, least, most float64) func(string) error {
+func setNumber(to **float64, most float64) func(string) error {
 	return func(answer string) error {
 		answer = strings.TrimSuffix(strings.TrimSpace(answer), "%")
 		if none(answer) {
@@ -263,8 +263,8 @@ func setNumber(to **float64, least, most float64) func(string) error {
 			return nil
 		}
 		f, err := parseNumber(answer)
-		if err == nil && most > 0 && (*f <= least || *f > most) {
-			err = fmt.Errorf("%s is not above %s and up to %s; type 99.95, say", answer, number(least), number(most))
+		if err == nil && most > 0 && (*f == 0 || *f > most) {
+			err = fmt.Errorf("%s is not above 0 and up to %s; type 99.95, say", answer, number(most))
 		}
 		if err == nil {
 			*to = f

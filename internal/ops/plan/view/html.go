@@ -139,6 +139,8 @@ func newWebAnswer(r *plan.Report, a *plan.Answer) webAnswer {
 			w.Height = math.Round(75 * x.Cost.Month / top) // the rest is for the amount above it
 		}
 		switch {
+		case absent(&x):
+			w.Class, w.Verdict, w.Cost, w.RPO, w.RTO = "misses", "not possible", "-", "-", "-"
 		case x.Chosen:
 			w.Class, w.Verdict = "chosen", "advised"
 		case x.Meets:

@@ -116,6 +116,10 @@ func ladder(r *plan.Report, a *plan.Answer) section {
 		case x.Meets:
 			misses = "does too, and costs more"
 		}
+		if absent(&x) {
+			s.rows = append(s.rows, []string{string(x.Strategy), "-", "-", "-", "-", misses})
+			continue
+		}
 		s.rows = append(s.rows, []string{string(x.Strategy), span(x.RPO, "no bound"), span(x.RTO, "no bound"), percent(x.Availability), money(x.Cost.Month), misses})
 	}
 	return s

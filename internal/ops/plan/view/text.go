@@ -93,7 +93,7 @@ func (p *page) wrapped(indent int, label, color, text string) {
 func wrap(text string, width int) []string {
 	var out []string
 	line := ""
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		switch {
 		case line == "":
 			line = word
@@ -202,9 +202,14 @@ func (p *page) summary(r *plan.Report) {
 			continue
 		}
 		rows = append(rows, []cell{
-			{a.Name, bold}, {string(a.Strategy), strategyColor(a.Strategy)}, {orDash(writes(a)), ""},
-			{short(a.RPO), stateColor(a.RPO.State)}, {short(a.RTO), stateColor(a.RTO.State)},
-			{percent(a.Availability.Today), ""}, {money(a.Cost.Month), ""}, {times(a.Cost.Factor), dim},
+			{a.Name, bold},
+			{string(a.Strategy), strategyColor(a.Strategy)},
+			{orDash(writes(a)), ""},
+			{short(a.RPO), stateColor(a.RPO.State)},
+			{short(a.RTO), stateColor(a.RTO.State)},
+			{percent(a.Availability.Today), ""},
+			{money(a.Cost.Month), ""},
+			{times(a.Cost.Factor), dim},
 		})
 	}
 	p.table(0, rows)

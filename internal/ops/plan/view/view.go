@@ -146,13 +146,9 @@ func names[S ~string](all []S) string {
 	return strings.Join(out, ", ")
 }
 
-// rung finds a strategy on a data set's ladder.
-func rung(a *plan.Answer, s plan.Strategy) *plan.Rung {
-	if i := slices.IndexFunc(a.Ladder, func(r plan.Rung) bool { return r.Strategy == s }); i >= 0 {
-		return &a.Ladder[i]
-	}
-	return nil
-}
+// absent reports whether a strategy can't be had at all for a data set, so that
+// nothing can be reckoned.
+func absent(r *plan.Rung) bool { return !r.Meets && !r.Chosen && r.Cost.Month == 0 }
 
 // cheaper is the dearest strategy below the chosen one that does not do, with
 // what it misses first; it is what people ask about.

@@ -86,7 +86,8 @@ func sample() *plan.Report {
 				NotYet:     []string{"backups"},
 			},
 			{
-				Name: "archive", Strategy: plan.BackupRestore, Kind: "objects", Asked: true, Scope: "region", Why: "single-region is not enough: RTO 72 h, asked 24 h.",
+				Ladder: []plan.Rung{{Strategy: plan.PilotLight, Misses: []string{"it may be in one place only"}}},
+				Name:   "archive", Strategy: plan.BackupRestore, Kind: "objects", Asked: true, Scope: "region", Why: "single-region is not enough: RTO 72 h, asked 24 h.",
 				RPO: plan.Promise{Promised: span2(24 * time.Hour), State: plan.Unproven}, RTO: plan.Promise{Promised: span2(12 * time.Hour), Measured: span2(30 * time.Hour), State: plan.Broken},
 				Replicas: []antipode.Region{"oregon"}, Cost: cost(505), First: []string{"spread it over zones", "practise a restore"},
 			},
@@ -138,7 +139,7 @@ func TestWhy(t *testing.T) {
 func TestMarkdown(t *testing.T) {
 	got := Markdown(sample(), "antipode.yaml")
 	golden(t, "testdata/report.md", got)
-	for _, line := range strings.Split(got, "\n") {
+	for line := range strings.SplitSeq(got, "\n") {
 		if strings.HasPrefix(line, "|") && !strings.HasSuffix(line, "|") {
 			t.Errorf("a row is broken: %q", line)
 		}
@@ -161,8 +162,11 @@ func TestPage(t *testing.T) {
 	if bad := regexp.MustCompile(`(?i)(src|href)=|@import|url\(|<script|NaN|Inf\b|ZgotmplZ|%!`).FindString(got); bad != "" {
 		t.Errorf("the page has %q", bad)
 	}
-	if strings.Count(got, `<div class="rung`) != 5 {
-		t.Error("the ladder has not five steps")
+	if !strings.Contains(got, "<em>not possible</em><p>RPO -, RTO -</p>") {
+		t.Error("a strategy that can't be had is shown as if it could")
+	}
+	if strings.Count(got, `<div class="rung`) != 6 {
+		t.Error("the ladders have not five steps and one")
 	}
 }
 
