@@ -198,11 +198,8 @@ func missesOffline(q *wish, o *option) *miss {
 
 func offlineWords(q *wish) words {
 	because := "a region that is cut off can't know whether another one has taken over"
-	switch {
-	case len(q.invariants) > 0:
+	if len(q.invariants) > 0 {
 		because = fmt.Sprintf("what holds across records (%s) can't be checked by a region that is cut off", strings.Join(q.invariants, ", "))
-	case !q.commute && q.writtenBy == "anybody":
-		because = "two regions that are cut off from each other would change the same record, and these writes do not commute"
 	}
 	return words{
 		wish: "writes while a region is cut off", text: "a region that is cut off accepts no writes", because: because,
@@ -243,8 +240,8 @@ func fits(q *wish, mode antipode.WriteMode) bool {
 	case antipode.WritePartitioned:
 		return q.writtenBy == "owner" && len(q.invariants) == 0
 	case antipode.WriteLocal:
-		alone := q.offline && q.writtenBy != "anybody" // nobody writes at the same time elsewhere
-		return len(q.invariants) == 0 && (q.commute || alone)
+		// Who must write while cut off has asked for collisions; the version that is not seen stays on record.
+		return len(q.invariants) == 0 && (q.commute || q.offline)
 	default:
 		return true
 	}
