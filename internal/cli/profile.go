@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
@@ -24,13 +23,13 @@ func (a *app) profile() (end func()) {
 		err = pprof.StartCPUProfile(file)
 	}
 	if err != nil {
-		fmt.Fprintf(a.err, "%s: no profile: %v; %s has to name a directory that can be written to\n", a.name, err, profileVar)
+		a.note("no profile: %v; %s has to name a directory that can be written to", err, profileVar)
 		return func() {}
 	}
 	return func() {
 		pprof.StopCPUProfile()
 		if err := errors.Join(file.Sync(), file.Close()); err != nil {
-			fmt.Fprintf(a.err, "%s: profile is incomplete: %v\n", a.name, err)
+			a.note("profile is incomplete: %v", err)
 		}
 	}
 }
