@@ -78,6 +78,10 @@ fuzz: ## run every fuzz target (FUZZTIME=20s each)
 bench: build ## antipode beside PostgreSQL and Redis on this machine, in one table
 	bench/compare.sh
 
+.PHONY: profile
+profile: build ## take the profile that builds are optimised by anew, in cmd/antipode/default.pgo
+	bench/profile.sh
+
 .PHONY: clean
 clean: ## remove what was built (the data of make up stays: rm -r .antipode)
 	rm -rf bin

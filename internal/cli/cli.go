@@ -48,6 +48,7 @@ func Main() int {
 	// Some commands end well on a signal: they handle it themselves and return nil.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	defer a.profile()()
 	return a.run(ctx, os.Args[1:])
 }
 

@@ -87,6 +87,7 @@ func mappings() []mapping {
 		{table.ErrClosed, codeInternal, http.StatusInternalServerError, "", true},
 
 		{control.ErrTableExists, codeInUse, http.StatusBadRequest, "", true},
+		{control.ErrDropped, codeInUse, http.StatusBadRequest, "", true},
 		{control.ErrNoTable, codeNotFound, http.StatusBadRequest, "Requested resource not found", true},
 		{control.ErrProtected, codeValidation, http.StatusBadRequest, "Resource cannot be deleted as it is currently protected against deletion. Disable deletion protection first.", true},
 		{control.ErrTableBusy, codeInUse, http.StatusBadRequest, "The resource which you are attempting to change is in use.", true},

@@ -27,7 +27,6 @@ func (s *Server) newHTTP() *fasthttp.Server {
 		WriteTimeout:                 s.cfg.WriteTimeout,
 		IdleTimeout:                  s.cfg.IdleTimeout,
 		MaxRequestBodySize:           maxBody + bodySlack,
-		TCPKeepalive:                 true,
 		NoDefaultServerHeader:        true,
 		DisablePreParseMultipartForm: true,
 		CloseOnShutdown:              true,
@@ -58,6 +57,8 @@ func (s *Server) start(ln net.Listener) (net.Listener, bool) {
 	}
 	if s.cfg.TLS != nil {
 		ln = tls.NewListener(ln, s.cfg.TLS)
+	} else {
+		ln = patientListener{ln}
 	}
 	s.ln = &onceListener{Listener: ln}
 	return s.ln, true
