@@ -18,6 +18,8 @@ func (r *Region) onJoin(_ context.Context, region antipode.Region, rootPEM strin
 	if _, ok := r.cfg.Spec.Region(region); !ok {
 		return fmt.Errorf("region %s is not in the spec of %s; add it there first", region, r.cfg.Name)
 	}
+	r.trustMu.Lock()
+	defer r.trustMu.Unlock()
 	known := r.mesh.Trust().PEM(region)
 	if known != "" && known != rootPEM {
 		if !replace {
@@ -37,10 +39,9 @@ func (r *Region) onJoin(_ context.Context, region antipode.Region, rootPEM strin
 	return r.trust(map[antipode.Region]string{region: rootPEM})
 }
 
-// trust makes these the roots that are believed here of their regions.
+// trust makes these the roots that are believed here of their regions. The caller
+// holds trustMu.
 func (r *Region) trust(roots map[antipode.Region]string) error {
-	r.trustMu.Lock()
-	defer r.trustMu.Unlock()
 	t := r.mesh.Trust()
 	changed := false
 	for region, pem := range roots {
@@ -72,7 +73,12 @@ func (r *Region) keepRoots() {
 		changed := r.group.Changed()
 		if r.cfg.Network == nil {
 			regions := r.group.State().Regions
-			if err := r.adoptRoots(regions); err != nil && r.ctx.Err() == nil {
+			untold, err := r.adoptRoots(regions)
+			for _, c := range untold {
+				_, told := r.propose(control.Command{Reroot: &c})
+				err = errors.Join(err, told)
+			}
+			if err != nil && r.ctx.Err() == nil {
 				r.log.Error("take over roots", "error", err)
 			}
 			// One that takes the place of another sees the other's root first.
@@ -91,41 +97,33 @@ func (r *Region) keepRoots() {
 	}
 }
 
-// adoptRoots believes what the group knows, but for a root that was replaced by
-// a join here: that is told to the group.
-func (r *Region) adoptRoots(known map[antipode.Region]*control.Region) error {
+// adoptRoots believes what the group knows, but for the roots that were replaced
+// by a join here: it returns what is to be told to the group of those.
+func (r *Region) adoptRoots(known map[antipode.Region]*control.Region) (untold []control.Reroot, err error) {
+	// A join in between would be undone by what the group knew before it.
+	r.trustMu.Lock()
+	defer r.trustMu.Unlock()
 	roots := make(map[antipode.Region]string)
 	for name, def := range known {
 		if def.RootPEM == "" || name == r.cfg.Name {
 			continue
 		}
-		told, err := r.tellReroot(def)
-		if err != nil {
-			return err
-		}
-		if told {
+		was, err := r.meta.store.Get(nil, []byte(metaReroot+string(name)))
+		switch replaced := r.mesh.Trust().PEM(name); {
+		case errors.Is(err, engine.ErrNotFound):
 			roots[name] = def.RootPEM
+		case err != nil:
+			return nil, err
+		case replaced != def.RootPEM && string(was) == def.RootPEM:
+			untold = append(untold, control.Reroot{Region: name, Was: def.RootPEM, RootPEM: replaced})
+		default: // the group knows of it, or of yet another one
+			roots[name] = def.RootPEM
+			if err := r.meta.remove(metaReroot + string(name)); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return r.trust(roots)
-}
-
-// tellReroot reports whether the group's root of a region is to be believed. It
-// is not as long as the group does not know that it was replaced here.
-func (r *Region) tellReroot(def *control.Region) (bool, error) {
-	key := metaReroot + string(def.Name)
-	was, err := r.meta.store.Get(nil, []byte(key))
-	if errors.Is(err, engine.ErrNotFound) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if root := r.mesh.Trust().PEM(def.Name); root != def.RootPEM && string(was) == def.RootPEM {
-		_, err := r.propose(control.Command{Reroot: &control.Reroot{Region: def.Name, Was: string(was), RootPEM: root}})
-		return false, err // the next state tells
-	}
-	return true, r.meta.remove(key)
+	return untold, r.trust(roots)
 }
 
 // introduce tells the group of regions of the spec that it does not know, or
