@@ -295,15 +295,51 @@ func TestDeletedTable(t *testing.T) {
 	c.rejoin(paris)
 	c.settle()
 	sweep(c)
-	for _, n := range []antipode.Region{oregon, mumbai, paris} {
-		for _, prefix := range []byte("esbip") {
-			if got := count(t, c.regions[n], prefix); got != 0 {
-				t.Errorf("%d rows %c are left in %s", got, prefix, n)
+	nothingLeft := func() {
+		t.Helper()
+		for _, n := range []antipode.Region{oregon, mumbai, paris} {
+			for _, prefix := range []byte("esbip") {
+				if got := count(t, c.regions[n], prefix); got != 0 {
+					t.Errorf("%d rows %c are left in %s", got, prefix, n)
+				}
+			}
+			for id := range c.state.Failovers {
+				if !c.regions[n].ts.Installed(id) {
+					t.Errorf("failover %d, whose tables are gone, keeps %s from coming back", id, n)
+				}
 			}
 		}
+	}
+	nothingLeft()
+	for _, n := range []antipode.Region{oregon, mumbai, paris} {
 		c.restart(n)
 	}
 	c.settle()
+	nothingLeft()
+
+	// After a failover that is over: it stays on record.
+	c = three(t)
+	check(t, c.write(oregon, "users", "k", "put 1"))
+	c.exchange()
+	c.isolate(oregon)
+	c.fence(oregon, mumbai)
+	c.settle()
+	c.rejoin(oregon)
+	c.settle()
+	c.back(oregon)
+	for _, name := range []string{"catalog", "users"} {
+		c.apply(control.Command{DeleteTable: name})
+	}
+	if len(c.state.Failovers) == 0 {
+		t.Fatal("no failover is on record")
+	}
+	sweep(c)
+	nothingLeft()
+	for _, n := range []antipode.Region{oregon, mumbai, paris} {
+		c.restart(n)
+	}
+	c.settle()
+	nothingLeft()
 
 	// Between a forced failover and the reunion.
 	c = newCluster(t, oregon, mumbai)

@@ -123,7 +123,7 @@ func (w *work) install() error {
 func (ts *Tables) installRoles(c *change, f *control.Failover) (some bool, err error) {
 	cutoff := f.Cutoff[c.shard]
 	fresh := false
-	for _, r := range f.Roles {
+	for _, r := range c.ts.roles(f) {
 		end := control.Tenure{Epoch: r.Epoch, Holder: f.Successor}
 		if c.known(r.RoleID).of(end).Bound {
 			continue
@@ -139,6 +139,18 @@ func (ts *Tables) installRoles(c *change, f *control.Failover) (some bool, err e
 	return true, c.takeOut(cutoff)
 }
 
+// roles lists a failover's roles but for those of tables that were deleted since:
+// of them nothing is kept.
+func (ts *Tables) roles(f *control.Failover) (out []control.RoleEpoch) {
+	state := ts.cfg.Catalog()
+	for _, r := range f.Roles {
+		if _, ok := state.TableByID(r.Table); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // Installed reports whether the cutoff of a failover is in force here in all
 // shards, or does not concern this region.
 func (ts *Tables) Installed(failover uint64) bool {
@@ -151,7 +163,7 @@ func (ts *Tables) Installed(failover uint64) bool {
 		return false
 	}
 	for _, id := range shardsOf(f.Set) {
-		for _, r := range f.Roles {
+		for _, r := range ts.roles(f) {
 			if !ts.known(id, r.RoleID).of(control.Tenure{Epoch: r.Epoch, Holder: f.Successor}).Bound {
 				return false
 			}
