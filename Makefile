@@ -58,9 +58,10 @@ fmt: ## format all sources (gofumpt, then import groups)
 	$(LINT) fmt
 
 .PHONY: soak
-soak: ## the simulator and the protocol model at length (SEEDS=200 DURATION=10m)
+soak: ## the simulator, the protocol model and the properties of plan at length (SEEDS=200 DURATION=10m)
 	ANTIPODE_SOAK=1 SEEDS=$(SEEDS) DURATION=$(DURATION) $(GO) test $(RACE) -count=1 -v -timeout 0 ./internal/sim
 	ANTIPODE_SOAK=1 $(GO) test -count=1 -v -timeout 0 ./internal/sim/model # the race detector makes it ten times slower
+	ANTIPODE_SOAK=1 $(GO) test -count=1 -timeout 0 -run 'TestAdviceHolds|TestStricter' ./internal/ops/plan -rapid.checks=$$(( $(SEEDS) * 20 ))
 
 # go test fuzzes one target at a time, so find them all and take turns.
 .PHONY: fuzz
