@@ -102,6 +102,30 @@ func TestDrillsChangeTheReport(t *testing.T) {
 }
 
 // TestStandbyProof: the data of a standby can be proven, its machines not.
+// TestLocalProof: where every region accepts writes there is nothing to recover,
+// and what passes between two writes of a drill's load is no outage.
+func TestLocalProof(t *testing.T) {
+	in := input(t, `regions:
+  - {name: oregon, location: us-west-2}
+  - {name: mumbai, location: ap-south-1}
+  - {name: frankfurt, location: eu-central-1, witness: true}
+needs:
+  data:
+    - {name: carts, why: [continuity], rpo: 5s, rto: 0s, commute: true}
+`)
+	for _, c := range []struct {
+		pause drill.Millis
+		state string
+	}{{48, plan.Proven}, {1200, plan.Broken}} {
+		r := record(t, 3, true, -1, 96, "oregon", "mumbai")
+		r.Figures[0].Writes, r.Figures[0].Pause = antipode.WriteLocal, c.pause
+		in.Drills = []*drill.Record{r}
+		if a := plan.Advise(in).Data[0]; a.Writes != antipode.WriteLocal || a.RTO.State != c.state {
+			t.Errorf("a pause of %v ms: written %s, RTO %+v", c.pause, a.Writes, a.RTO)
+		}
+	}
+}
+
 func TestStandbyProof(t *testing.T) {
 	in := input(t, strings.Replace(accounts, "rto: 30s", "rto: 5m", 1))
 	in.Drills = []*drill.Record{record(t, 1, true, 3900, 96, "oregon", "mumbai")}
