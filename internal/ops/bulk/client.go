@@ -100,6 +100,16 @@ type keyAttribute struct {
 	check     func(attr.Value) error // of its size
 }
 
+// schemaOf asks for the table's key over a connection of its own.
+func schemaOf(ctx context.Context, cfg *Config) ([]keyAttribute, error) {
+	c, err := newConnection(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	return c.schema(ctx)
+}
+
 // schema asks for the table's key: the partition key's attribute and, if there
 // is one, the sort key's.
 func (c *connection) schema(ctx context.Context) ([]keyAttribute, error) {

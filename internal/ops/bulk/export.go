@@ -115,13 +115,8 @@ func (p *exporter) resume() error {
 }
 
 func (p *exporter) run() error {
-	c, err := newConnection(&p.cfg.Config)
-	if err != nil {
-		return err
-	}
-	p.schema, err = c.schema(p.team.ctx)
-	c.close()
-	if err != nil {
+	var err error
+	if p.schema, err = schemaOf(p.team.ctx, &p.cfg.Config); err != nil {
 		return err
 	}
 	p.recorded = p.cfg.Now().UnixNano()
